@@ -1,0 +1,42 @@
+// A pool of threads for work that may block: copying, publishing, waiting for builds.
+//
+// The threads of FUSE's loop must stay free, so slow work moves here with its reply. A job never
+// waits behind another: a thread is made when none is idle (up to `limit`), and idle ones end
+// after a while. Jobs must not throw.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+namespace kilnfs {
+
+class Workers {
+ public:
+  explicit Workers(size_t limit = 2000) : limit_(limit) {}
+  /// Waits for all jobs, queued and running.
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  /// Runs `job` on a thread of the pool; never blocks. At the limit the job waits for a thread.
+  void run(std::function<void()> job);
+
+  /// Waits until every job has ended and every thread is gone. Jobs may still be added meanwhile.
+  void drain();
+
+ private:
+  void threadMain();
+
+  const size_t limit_;
+  std::mutex mutex_;
+  std::condition_variable wake_;  // a job came, or stopping
+  std::condition_variable idle_;  // a thread ended
+  std::deque<std::function<void()>> jobs_;  // guarded by mutex_, as what follows
+  size_t threads_ = 0;
+  size_t waiting_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace kilnfs

@@ -1,0 +1,170 @@
+// The store: OBuilder's STORE interface over a directory that any tool can read.
+//
+//   STORE/result/<id>/   results, visible only when whole      STORE/log/<id>     last log of <id>
+//   STORE/result-tmp/    builds in progress, trash             STORE/state/db/db.sqlite
+//   STORE/cache/<name>/  latest snapshot of a cache            STORE/cache-tmp/   leases in progress
+//
+// The words follow OBuilder: root, df, build, delete (remove), result, log_file, state_dir, cache,
+// delete_cache, complete_deletes. All functions are thread-safe. Those that copy trees block for
+// as long as that takes, and say so; the others do a few system calls. Errors are values; after a
+// failure nothing that was stored before has changed, and what was half made is removed.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/base/interrupt.h"
+#include "store/base/name.h"
+#include "store/events.h"
+#include "store/snapshot.h"
+#include "store/workspace.h"
+
+namespace kilnfs {
+
+/// How snapshots share space; fixed when the store is made.
+enum class Mode {
+  copy,      // no two snapshots share an inode
+  hardlink,  // identical files of a result and its base are one inode ("hardlink_unsafe" too)
+};
+
+Expected<Mode> parseMode(std::string_view text);
+std::string modeName(Mode mode);
+
+struct Space {
+  uint64_t totalBytes = 0;
+  uint64_t freeBytes = 0;  // what the daemon's user may still write
+  uint64_t totalInodes = 0;
+  uint64_t freeInodes = 0;
+  /// OBuilder's df: percent of the bytes, or of the inodes where those are scarcer, still free.
+  double freePercent() const;
+};
+
+struct User {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+/// What became of a lease.
+struct Release {
+  enum class Outcome { published, unchanged, discarded };
+  Outcome outcome = Outcome::unchanged;
+  uint64_t generation = 0;  // the cache's generation afterwards
+  std::string winner;       // discarded because the cache moved on: who published that generation
+};
+std::string outcomeName(Release::Outcome outcome);
+
+/// A writable copy of a cache's latest snapshot. Released once; discarded if it is destroyed first.
+struct CacheLease {
+  CacheName name;
+  uint64_t number = 0;      // unique in this store: the N in leases/<name>.<N>
+  uint64_t generation = 0;  // of the snapshot that was copied; 0: it was new and empty
+  std::shared_ptr<Workspace> workspace;
+};
+
+struct CacheInfo {
+  CacheName name;
+  uint64_t generation = 0;
+  int leases = 0;  // now
+};
+
+/// A result's row in OBuilder's table `builds`, times as seconds since the epoch.
+struct ResultInfo {
+  Id id;
+  std::optional<Id> parent;
+  int64_t created = 0;
+  int64_t used = 0;
+  int64_t children = 0;
+};
+
+class Store {
+ public:
+  struct Options {
+    std::optional<Mode> mode;  // absent: as the store is, `copy` for a new one
+    std::string mount;         // where it will be mounted, for the message to a second daemon
+  };
+
+  /// Opens the store at `path`, making it (one level) if it does not exist, and takes its lock:
+  /// EBUSY if another process has it, ENOTDIR, EACCES, ENOTEMPTY (a directory with other things
+  /// in it), EINVAL (another mode than it was made with). Recovers what a crash left: removes
+  /// work in progress, makes database and directories agree; each action is logged.
+  static Expected<std::unique_ptr<Store>> create(const std::string& path, Options options);
+  /// Waits for deletions in the background. Leases and workspaces must be gone.
+  virtual ~Store() = default;
+
+  virtual const std::string& root() const = 0;
+  virtual Mode mode() const = 0;
+  virtual Expected<Space> df() const = 0;
+  /// A directory for the state of whoever uses the store.
+  virtual const std::string& stateDir() const = 0;
+  virtual Events& events() = 0;
+
+  // -- results
+
+  /// What a build does in its tmpdir. The workspace is live until the function returns.
+  using BuildFn = std::function<Status(const std::shared_ptr<Workspace>& tmpdir)>;
+
+  /// Runs `fn` in a tmpdir that is a copy of result `base` (or empty, owned by `owner`); if it
+  /// succeeds the tmpdir is saved as `id`, with its row in `builds`. If it fails its error is
+  /// returned, nothing is recorded, and a later call tries again. ENOENT: no such base. EEXIST: the
+  /// result is there already. The caller never builds one id twice at the same time (EBUSY).
+  /// Blocks: copies the base, runs `fn`, seals. `interrupt` ends the copying with EINTR. The base
+  /// can't be deleted meanwhile.
+  virtual Status build(const Id& id, const std::optional<Id>& base, User owner,
+                       Interrupt& interrupt, const BuildFn& fn) = 0;
+
+  /// Deletes a result: ENOENT; ENOTEMPTY if results were built on it (see `recursive`); EBUSY if a
+  /// build in progress uses it, or one built on it, as base. Renames it away; the files are freed in
+  /// the background. Its log is deleted with it.
+  virtual Status remove(const Id& id, bool recursive) = 0;
+
+  /// The result, or nothing. Repeated calls give the same object while somebody holds it.
+  virtual Expected<std::shared_ptr<Snapshot>> result(const Id& id) = 0;  // null: no such result
+  /// A cheap test for being there: one system call.
+  virtual bool hasResult(const Id& id) const = 0;
+  /// Records that the result was used now. May be delayed; never fails.
+  virtual void touch(const Id& id) = 0;
+  virtual Expected<ResultInfo> info(const Id& id) = 0;
+  /// Directories whose listings are the names of results and of logs. Skip invalid names.
+  virtual std::string resultDir() const = 0;
+  virtual std::string logDir() const = 0;
+
+  /// The path of the log of the last attempt at `id`: while it is being built, after success, and
+  /// after failure. For a result made by OBuilder result/<id>/log. Nothing if there is none.
+  virtual std::optional<std::string> logFile(const Id& id) const = 0;
+  /// A new, empty log for `id`, open for appending; readers of an earlier one keep that.
+  virtual Expected<UniqueFd> createLog(const Id& id) = 0;
+  /// ENOENT; EBUSY while `id` is being built. Never deletes a result's own files.
+  virtual Status removeLog(const Id& id) = 0;
+
+  // -- caches
+
+  /// A lease on the latest snapshot of `name`: a writable copy, its root directory owned by `user`.
+  /// A cache that does not exist is created, empty. Blocks: copies.
+  virtual Expected<CacheLease> cache(User user, const CacheName& name) = 0;
+
+  /// Ends a lease. Its workspace becomes the cache's latest snapshot if it was changed and the
+  /// cache's generation is still the leased one; else it is discarded. EBUSY, and the lease goes
+  /// on, while a file is open for writing in it (unless `discard`). `who` is recorded as
+  /// the publisher. Any other error: the lease is over and was discarded.
+  virtual Expected<Release> release(CacheLease& lease, bool discard, const std::string& who) = 0;
+
+  /// Deletes a cache. EBUSY while it is leased; with `force` leases in flight are doomed instead:
+  /// what they hold is discarded at release. ENOENT: no such cache.
+  virtual Status deleteCache(const CacheName& name, bool force) = 0;
+
+  virtual Expected<std::vector<CacheInfo>> caches() = 0;
+  virtual bool hasCache(const CacheName& name) = 0;
+
+  // -- housekeeping
+
+  /// Blocks until all deletions so far are done on disk.
+  virtual Status completeDeletes() = 0;
+  /// Trees that wait for deletion.
+  virtual size_t pendingDeletes() const = 0;
+};
+
+}  // namespace kilnfs

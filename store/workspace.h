@@ -1,0 +1,58 @@
+// A workspace: a writable tree over one snapshot, or over nothing. Private to its owner (a build,
+// a lease, an import) until it is sealed into a snapshot or discarded.
+//
+// Whoever changes the tree through `store/tree/` does so under a Change, so that sealing can wait
+// for the changes that are under way and refuse later ones. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <shared_mutex>
+
+#include "store/tree_root.h"
+
+namespace kilnfs {
+
+class Workspace : public TreeRoot {
+ public:
+  using TreeRoot::TreeRoot;
+
+  /// Permission to change the tree, for the duration of one operation.
+  class Change {
+   private:
+    friend class Workspace;
+    explicit Change(std::shared_lock<std::shared_mutex> lock) : lock_(std::move(lock)) {}
+    std::shared_lock<std::shared_mutex> lock_;
+  };
+
+  /// Nothing once the workspace is frozen: the caller answers ESTALE. Marks the tree as changed.
+  std::optional<Change> beginChange();
+
+  /// For one who learns of a write only afterwards (data written by the kernel to an open file).
+  void markChanged() { changed_ = true; }
+  /// Whether anything was changed since the workspace was made.
+  bool changed() const { return changed_; }
+
+  /// Counted while a file or directory of the tree is open; writers are also counted as opens.
+  /// An open for writing is begun under a Change, so that none slips in behind freezeIfQuiet.
+  void opened(bool forWriting);
+  void closed(bool forWriting);
+  int opens() const { return opens_; }
+  int writers() const { return writers_; }
+
+  /// Waits for changes under way and refuses later ones. With `evenWithWriters` false: false, and
+  /// nothing happened, if a file is open for writing. Idempotent.
+  bool freeze(bool evenWithWriters);
+  /// Takes a freeze back, after a publish that failed in a way that can be tried again.
+  void thaw();
+  bool frozen() const { return frozen_; }
+
+ private:
+  std::shared_mutex gate_;  // shared: a change is under way
+  std::atomic<bool> frozen_{false};  // written under gate_ held exclusively
+  std::atomic<bool> changed_{false};
+  std::atomic<int> opens_{0};
+  std::atomic<int> writers_{0};
+};
+
+}  // namespace kilnfs
