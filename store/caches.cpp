@@ -92,8 +92,8 @@ Expected<Release> Caches::release(CacheLease& lease, bool discard, const std::st
   if (!cache) return Failure(cache.error());
   const std::lock_guard lock((*cache)->mutex);
   if (!lease.workspace->freeze(discard)) {
-    return fail(EBUSY, fmt::format("a file is open for writing in leases/{}.{}: close it first",
-                                   lease.name.str(), lease.number));
+    return fail(EBUSY, fmt::format("a file is open for writing in the lease on {}: close it first",
+                                   lease.name.str()));
   }
   --(*cache)->leases;
   Release result;

@@ -60,7 +60,7 @@ std::string outcomeName(Release::Outcome outcome);
 /// A writable copy of a cache's latest snapshot. Released once; discarded if it is destroyed first.
 struct CacheLease {
   CacheName name;
-  uint64_t number = 0;      // unique in this store: the N in leases/<name>.<N>
+  uint64_t number = 0;      // unique while this store is open
   uint64_t generation = 0;  // of the snapshot that was copied; a new cache starts at 0
   std::shared_ptr<Workspace> workspace;
 };
