@@ -60,8 +60,8 @@ std::string outcomeName(Release::Outcome outcome);
 /// A writable copy of a cache's latest snapshot. Released once; discarded if it is destroyed first.
 struct CacheLease {
   CacheName name;
-  uint64_t number = 0;      // unique in this store: the N in leases/<name>.<N>
-  uint64_t generation = 0;  // of the snapshot that was copied; 0: it was new and empty
+  uint64_t number = 0;      // unique while this store is open
+  uint64_t generation = 0;  // of the snapshot that was copied; a new cache starts at 0
   std::shared_ptr<Workspace> workspace;
 };
 
@@ -146,8 +146,8 @@ class Store {
   /// A cache that does not exist is created, empty. Blocks: copies.
   virtual Expected<CacheLease> cache(User user, const CacheName& name) = 0;
 
-  /// Ends a lease. Its workspace becomes the cache's latest snapshot if it was changed and the
-  /// cache's generation is still the leased one; else it is discarded. EBUSY, and the lease goes
+  /// Ends a lease. Its workspace becomes the cache's latest snapshot if it was changed (through
+  /// `store/tree/`; who writes to its path directly says so by markChanged) and the cache's generation is still the leased one; else it is discarded. EBUSY, and the lease goes
   /// on, while a file is open for writing in it (unless `discard`). `who` is recorded as
   /// the publisher. Any other error: the lease is over and was discarded.
   virtual Expected<Release> release(CacheLease& lease, bool discard, const std::string& who) = 0;

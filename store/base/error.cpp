@@ -17,7 +17,7 @@ std::string errnoName(int code) {
   return name != nullptr && code != 0 ? name : "EIO";
 }
 
-std::string quoted(std::string_view bytes) {
+std::string inQuotes(std::string_view bytes) {
   std::string out = "'";
   for (const char c : bytes) {
     const auto u = static_cast<unsigned char>(c);

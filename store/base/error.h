@@ -35,6 +35,6 @@ std::string errnoName(int code);
 
 /// `bytes` in single quotes for messages and one-line files: what is not printable ASCII, and
 /// quotes and backslashes, are escaped as \xNN, so that a hostile name stays on its line.
-std::string quoted(std::string_view bytes);
+std::string inQuotes(std::string_view bytes);
 
 }  // namespace kilnfs

@@ -24,8 +24,8 @@ bool Name::valid(std::string_view text) {
 Expected<Name> Name::parse(std::string_view text, std::string_view what) {
   if (valid(text)) return Name(std::string(text));
   const std::string shown =
-      text.size() > 60 ? quoted(text.substr(0, 60)) + fmt::format("... ({} bytes)", text.size())
-                       : quoted(text);
+      text.size() > 60 ? inQuotes(text.substr(0, 60)) + fmt::format("... ({} bytes)", text.size())
+                       : inQuotes(text);
   return fail(EINVAL, fmt::format("{} is not a valid {}: use 1 to {} of A-Z a-z 0-9 . _ + -, not "
                                   "starting with a dot",
                                   shown, what, kLongest));

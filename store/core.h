@@ -1,0 +1,34 @@
+// What the parts of the store share. Owned by the store, constructed first, destroyed last.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "store/database.h"
+#include "store/events.h"
+#include "store/layout.h"
+#include "store/store.h"
+#include "store/trash.h"
+
+namespace kilnfs {
+
+struct Core {
+  Core(Layout l, std::unique_ptr<Database> d, Mode m, UniqueFd lock)
+      : lockFd(std::move(lock)), layout(std::move(l)), database(std::move(d)), mode(m),
+        trash(layout.resultTmp()) {}
+
+  UniqueFd lockFd;  // flock'ed for as long as we live
+  Layout layout;
+  std::unique_ptr<Database> database;
+  const Mode mode;
+  Events events;
+  Trash trash;  // uses layout
+};
+
+/// Makes `name`, which must not exist, in `area`: a directory that `owner` owns.
+Status makeOwnedDirectory(const Area& area, const std::string& name, User owner);
+/// Gives the directory `name` of `area` to `owner`. Without the right to (an unprivileged daemon,
+/// which owns all it makes) nothing happens.
+Status giveTo(const Area& area, const std::string& name, User owner);
+
+}  // namespace kilnfs

@@ -1,0 +1,265 @@
+#include "store/database.h"
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sqlite3.h>
+
+#include <cstdio>
+#include <ctime>
+#include <mutex>
+#include <set>
+
+namespace kilnfs {
+namespace {
+
+// OBuilder creates the first two; text and names as there, so that either may come first.
+constexpr const char* kSchema = R"(
+CREATE TABLE IF NOT EXISTS builds (
+  id       TEXT PRIMARY KEY,
+  created  DATETIME NOT NULL,
+  used     DATETIME NOT NULL,
+  rc       INTEGER NOT NULL,
+  parent   TEXT,
+  FOREIGN KEY (parent) REFERENCES builds (id) ON DELETE RESTRICT
+);
+CREATE INDEX IF NOT EXISTS lru ON builds (rc, used);
+CREATE INDEX IF NOT EXISTS kilnfs_parent ON builds (parent);
+CREATE TABLE IF NOT EXISTS kilnfs_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS kilnfs_results (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS kilnfs_caches (
+  name       TEXT PRIMARY KEY,
+  generation INTEGER NOT NULL,
+  publisher  TEXT NOT NULL,
+  published  DATETIME NOT NULL
+);
+)";
+constexpr int kBusyMs = 5000;
+constexpr const char* kColumns =
+    "id, parent, CAST(strftime('%s', created) AS INTEGER), CAST(strftime('%s', used) AS INTEGER), rc";
+
+int errnoOf(const SQLite::Exception& e) {
+  switch (e.getErrorCode()) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return EBUSY;
+    case SQLITE_FULL:
+      return ENOSPC;
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+      return EACCES;
+    default:
+      return EIO;
+  }
+}
+
+BuildRow rowOf(SQLite::Statement& query) {
+  BuildRow row;
+  row.id = query.getColumn(0).getString();
+  if (!query.getColumn(1).isNull()) row.parent = query.getColumn(1).getString();
+  row.created = query.getColumn(2).getInt64();
+  row.used = query.getColumn(3).getInt64();
+  row.children = query.getColumn(4).getInt64();
+  return row;
+}
+
+class SqliteDatabase : public Database {
+ public:
+  explicit SqliteDatabase(const std::string& file)
+      : db_(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyMs) {
+    db_.exec("PRAGMA journal_mode=WAL");
+    db_.exec("PRAGMA synchronous=NORMAL");
+    db_.exec(kSchema);
+  }
+
+  Status addBuild(const std::string& id, const std::optional<std::string>& parent) override {
+    return inTransaction("record " + id, [&] {
+      removeRow(id);
+      run("INSERT INTO builds (id, created, used, rc, parent) VALUES "
+          "(?, datetime('now'), datetime('now'), (SELECT COUNT(*) FROM builds WHERE parent = ?1), ?)",
+          id, parent);
+      run("INSERT OR REPLACE INTO kilnfs_results (id) VALUES (?)", id);
+      if (parent) run("UPDATE builds SET rc = rc + 1 WHERE id = ?", *parent);
+    });
+  }
+
+  Status removeBuild(const std::string& id) override {
+    return inTransaction("forget " + id, [&] { removeRow(id); });
+  }
+
+  Expected<std::optional<BuildRow>> build(const std::string& id) override {
+    return guarded("look up " + id, [&]() -> std::optional<BuildRow> {
+      SQLite::Statement query(db_, fmt::format("SELECT {} FROM builds WHERE id = ?", kColumns));
+      query.bind(1, id);
+      if (!query.executeStep()) return std::nullopt;
+      return rowOf(query);
+    });
+  }
+
+  Expected<std::vector<std::string>> children(const std::string& id) override {
+    return guarded("list what was built on " + id, [&] {
+      SQLite::Statement query(db_, "SELECT id FROM builds WHERE parent = ? ORDER BY id");
+      query.bind(1, id);
+      std::vector<std::string> ids;
+      while (query.executeStep()) ids.push_back(query.getColumn(0).getString());
+      return ids;
+    });
+  }
+
+  Status setUsed(const std::map<std::string, int64_t>& times) override {
+    return inTransaction("record use", [&] {
+      for (const auto& [id, time] : times) {
+        run("UPDATE builds SET used = datetime(?, 'unixepoch') WHERE id = ?", time, id);
+      }
+    });
+  }
+
+  Expected<bool> madeByUs(const std::string& id) override {
+    return guarded("look up " + id, [&] {
+      SQLite::Statement query(db_, "SELECT 1 FROM kilnfs_results WHERE id = ?");
+      query.bind(1, id);
+      return query.executeStep();
+    });
+  }
+
+  Expected<std::vector<std::string>> reconcile(
+      const std::map<std::string, int64_t>& existing) override {
+    std::vector<std::string> actions;
+    auto ok = inTransaction("reconcile", [&] {
+      std::map<std::string, BuildRow> rows;
+      SQLite::Statement query(db_, fmt::format("SELECT {} FROM builds", kColumns));
+      while (query.executeStep()) {
+        BuildRow row = rowOf(query);
+        rows.emplace(row.id, std::move(row));
+      }
+      query.reset();
+      for (const auto& [id, row] : rows) {
+        if (existing.count(id) != 0) continue;
+        run("DELETE FROM builds WHERE id = ?", id);
+        run("DELETE FROM kilnfs_results WHERE id = ?", id);
+        actions.push_back("forgot " + inQuotes(id) + ": its directory is gone");
+      }
+      for (const auto& [id, made] : existing) {
+        if (rows.count(id) != 0) continue;
+        run("INSERT INTO builds (id, created, used, rc, parent) VALUES "
+            "(?, datetime(?2, 'unixepoch'), datetime(?2, 'unixepoch'), 0, NULL)",
+            id, made);
+        actions.push_back("recorded " + inQuotes(id) + ": it had no row");
+      }
+      const int orphans = run(
+          "UPDATE builds SET parent = NULL WHERE parent IS NOT NULL AND parent NOT IN "
+          "(SELECT id FROM builds)");
+      if (orphans > 0) actions.push_back(fmt::format("{} results lost their base", orphans));
+      const int counts = run(
+          "UPDATE builds SET rc = (SELECT COUNT(*) FROM builds AS c WHERE c.parent = builds.id) "
+          "WHERE rc != (SELECT COUNT(*) FROM builds AS c WHERE c.parent = builds.id)");
+      if (counts > 0) actions.push_back(fmt::format("recounted the children of {} results", counts));
+    });
+    if (!ok) return Failure(ok.error());
+    return actions;
+  }
+
+  Expected<std::optional<CacheRow>> cache(const std::string& name) override {
+    return guarded("look up cache " + name, [&]() -> std::optional<CacheRow> {
+      SQLite::Statement query(db_, "SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
+      query.bind(1, name);
+      if (!query.executeStep()) return std::nullopt;
+      return CacheRow{static_cast<uint64_t>(query.getColumn(0).getInt64()),
+                      query.getColumn(1).getString()};
+    });
+  }
+
+  Status setCache(const std::string& name, const CacheRow& row) override {
+    return inTransaction("record cache " + name, [&] {
+      run("INSERT OR REPLACE INTO kilnfs_caches (name, generation, publisher, published) VALUES "
+          "(?, ?, ?, datetime('now'))",
+          name, static_cast<int64_t>(row.generation), row.publisher);
+    });
+  }
+
+  Expected<std::optional<std::string>> meta(const std::string& key) override {
+    return guarded("read " + key, [&]() -> std::optional<std::string> {
+      SQLite::Statement query(db_, "SELECT value FROM kilnfs_meta WHERE key = ?");
+      query.bind(1, key);
+      if (!query.executeStep()) return std::nullopt;
+      return query.getColumn(0).getString();
+    });
+  }
+
+  Status setMeta(const std::string& key, const std::string& value) override {
+    return inTransaction("record " + key, [&] {
+      run("INSERT OR REPLACE INTO kilnfs_meta (key, value) VALUES (?, ?)", key, value);
+    });
+  }
+
+ private:
+  static void bindOne(SQLite::Statement& s, int n, const std::optional<std::string>& v) {
+    if (v) {
+      s.bind(n, *v);
+    } else {
+      s.bind(n);
+    }
+  }
+  static void bindOne(SQLite::Statement& s, int n, const std::string& v) { s.bind(n, v); }
+  static void bindOne(SQLite::Statement& s, int n, int64_t v) { s.bind(n, v); }
+
+  template <class... Args>
+  int run(const char* sql, const Args&... args) {
+    SQLite::Statement statement(db_, sql);
+    int n = 0;
+    (bindOne(statement, ++n, args), ...);
+    return statement.exec();
+  }
+
+  void removeRow(const std::string& id) {
+    run("UPDATE builds SET rc = rc - 1 WHERE id = (SELECT parent FROM builds WHERE id = ?)", id);
+    run("DELETE FROM builds WHERE id = ?", id);
+    run("DELETE FROM kilnfs_results WHERE id = ?", id);
+  }
+
+  template <class Fn>
+  auto guarded(const std::string& what, Fn fn) -> Expected<decltype(fn())> {
+    const std::lock_guard lock(mutex_);
+    try {
+      return fn();
+    } catch (const SQLite::Exception& e) {
+      return fail(errnoOf(e), fmt::format("database: {}: {}", what, e.what()));
+    }
+  }
+
+  template <class Fn>
+  Status inTransaction(const std::string& what, Fn fn) {
+    auto done = guarded(what, [&] {
+      SQLite::Transaction transaction(db_);
+      fn();
+      transaction.commit();
+      return true;
+    });
+    return done ? Status() : Status(Failure(done.error()));
+  }
+
+  std::mutex mutex_;
+  SQLite::Database db_;  // guarded by mutex_
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<Database>> Database::open(const std::string& file) {
+  for (bool again = false;; again = true) {
+    try {
+      return std::make_unique<SqliteDatabase>(file);
+    } catch (const SQLite::Exception& e) {
+      const int code = e.getErrorCode();
+      if (again || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB)) {
+        return fail(errnoOf(e), fmt::format("open {}: {}", file, e.what()));
+      }
+      const std::string aside = fmt::format("{}.corrupt.{}", file, ::time(nullptr));
+      spdlog::error("{} is corrupt ({}): set aside as {} and made anew", file, e.what(), aside);
+      if (std::rename(file.c_str(), aside.c_str()) != 0) return failErrno("set aside " + file);
+      for (const char* suffix : {"-wal", "-shm"}) std::remove((file + suffix).c_str());
+    }
+  }
+}
+
+}  // namespace kilnfs

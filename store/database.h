@@ -1,0 +1,63 @@
+// The store's database, state/db/db.sqlite: OBuilder's table `builds`, with the same meaning
+// (OBuilder's lib/dao.ml), and our own tables beside it. Thread-safe; each call is one
+// transaction, which rolls back unless it succeeds. Calls block for a disk write at most.
+//
+//   builds(id, created, used, rc, parent)   rc = number of rows whose parent is this one;
+//                                           times "YYYY-MM-DD HH:MM:SS" in UTC
+//   kilnfs_meta(key, value)                 the store's mode
+//   kilnfs_results(id)                      results that kilnfs made (their log is in log/)
+//   kilnfs_caches(name, generation, publisher, published)
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/base/error.h"
+
+namespace kilnfs {
+
+struct BuildRow {
+  std::string id;
+  std::optional<std::string> parent;
+  int64_t created = 0;  // seconds since the epoch
+  int64_t used = 0;
+  int64_t children = 0;
+};
+
+struct CacheRow {
+  uint64_t generation = 0;
+  std::string publisher;
+};
+
+class Database {
+ public:
+  /// Opens or makes it. One that SQLite calls corrupt is set aside beside it and made anew (logged).
+  static Expected<std::unique_ptr<Database>> open(const std::string& file);
+  virtual ~Database() = default;
+
+  /// Adds a row for a result that kilnfs makes, and counts it at its parent.
+  virtual Status addBuild(const std::string& id, const std::optional<std::string>& parent) = 0;
+  /// Removes the row and what counts it. No row: no error.
+  virtual Status removeBuild(const std::string& id) = 0;
+  virtual Expected<std::optional<BuildRow>> build(const std::string& id) = 0;
+  virtual Expected<std::vector<std::string>> children(const std::string& id) = 0;
+  /// Sets `used` of each id to its time (seconds since the epoch).
+  virtual Status setUsed(const std::map<std::string, int64_t>& times) = 0;
+  virtual Expected<bool> madeByUs(const std::string& id) = 0;
+
+  /// Makes rows agree with the results that exist (id -> time it was made): adds and removes rows,
+  /// drops parents that are gone, recounts. Returns a sentence for each action.
+  virtual Expected<std::vector<std::string>> reconcile(
+      const std::map<std::string, int64_t>& existing) = 0;
+
+  virtual Expected<std::optional<CacheRow>> cache(const std::string& name) = 0;
+  virtual Status setCache(const std::string& name, const CacheRow& row) = 0;
+
+  virtual Expected<std::optional<std::string>> meta(const std::string& key) = 0;
+  virtual Status setMeta(const std::string& key, const std::string& value) = 0;
+};
+
+}  // namespace kilnfs

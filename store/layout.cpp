@@ -1,0 +1,116 @@
+#include "store/layout.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <memory>
+#include <string_view>
+
+namespace kilnfs {
+namespace {
+
+Expected<Area> openArea(int rootFd, const std::string& root, const char* name) {
+  if (::mkdirat(rootFd, name, 0755) != 0 && errno != EEXIST) {
+    return failErrno(fmt::format("make {}/{}", root, name));
+  }
+  Area area;
+  area.path = root + "/" + name;
+  area.fd.reset(::openat(rootFd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!area.fd.valid()) return failErrno("open " + area.path);
+  return area;
+}
+
+Expected<std::vector<std::string>> namesIn(int dirFd, const std::string& path) {
+  // A descriptor of its own: reading moves the offset of the open directory.
+  UniqueFd copy(::openat(dirFd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy.valid() ? ::fdopendir(copy.get()) : nullptr,
+                                                ::closedir);
+  if (!dir) return failErrno("read " + path);
+  copy.release();
+  std::vector<std::string> names;
+  while (const struct dirent* entry = ::readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  return names;
+}
+
+/// A directory is taken for a store when it is empty or has the store's `result` or `state`.
+Status refuseForeign(int rootFd, const std::string& root) {
+  struct stat st = {};
+  for (const char* mark : {"result", "state"}) {
+    if (::fstatat(rootFd, mark, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) return {};
+  }
+  auto names = namesIn(rootFd, root);
+  if (!names) return Failure(names.error());
+  for (const std::string& name : *names) {
+    if (name == "lost+found") continue;
+    return fail(ENOTEMPTY, fmt::format("{} is not a store and is not empty (it holds {}): give an "
+                                       "empty or new directory, or an existing store",
+                                       root, inQuotes(name)));
+  }
+  return {};
+}
+
+Expected<std::string> realPath(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
+  if (!real) return failErrno(path);
+  return std::string(real.get());
+}
+
+}  // namespace
+
+Expected<Layout> Layout::open(const std::string& root) {
+  if (::mkdir(root.c_str(), 0755) != 0 && errno != EEXIST) {
+    return failErrno(fmt::format("make the store {}", root));
+  }
+  auto real = realPath(root);
+  if (!real) return Failure(real.error());
+  const UniqueFd rootFd(::open(real->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!rootFd.valid()) {
+    if (errno == ENOTDIR) {
+      return fail(ENOTDIR, fmt::format("{} is a file: give a directory for the store", root));
+    }
+    return failErrno(fmt::format("open the store {}", root));
+  }
+  if (auto ok = refuseForeign(rootFd.get(), *real); !ok) return Failure(ok.error());
+  Layout layout;
+  layout.root_ = *real;
+  const std::pair<const char*, Area*> areas[] = {
+      {"result", &layout.result_},  {"result-tmp", &layout.resultTmp_}, {"cache", &layout.cache_},
+      {"cache-tmp", &layout.cacheTmp_}, {"log", &layout.log_},          {"state", &layout.state_}};
+  for (const auto& [name, area] : areas) {
+    auto opened = openArea(rootFd.get(), *real, name);
+    if (!opened) return Failure(opened.error());
+    *area = std::move(*opened);
+  }
+  // Root may write anywhere, so the mode is not the whole truth: a read-only mount shows here.
+  if (::faccessat(layout.state_.fd.get(), ".", W_OK, AT_EACCESS) != 0) {
+    return failErrno(fmt::format("{} is not writable", layout.state_.path));
+  }
+  return layout;
+}
+
+bool isDirectory(const Area& area, const std::string& name) {
+  struct stat st = {};
+  return ::fstatat(area.fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISDIR(st.st_mode);
+}
+
+Expected<std::vector<std::string>> listNames(const Area& area) {
+  return namesIn(area.fd.get(), area.path);
+}
+
+Status renameInStore(const Area& from, const std::string& name, const Area& to,
+                     const std::string& newName, bool exchange) {
+  const unsigned flags = exchange ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+  if (::renameat2(from.fd.get(), name.c_str(), to.fd.get(), newName.c_str(), flags) != 0) {
+    return failErrno(fmt::format("rename {}/{} to {}/{}", from.path, name, to.path, newName));
+  }
+  return {};
+}
+
+}  // namespace kilnfs

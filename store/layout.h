@@ -1,0 +1,45 @@
+// The store's directories, with a descriptor for each, so that renaming stays inside them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "store/base/error.h"
+#include "store/base/fd.h"
+
+namespace kilnfs {
+
+struct Area {
+  UniqueFd fd;
+  std::string path;
+};
+
+class Layout {
+ public:
+  /// Makes what is missing. See Store::create for the errors.
+  static Expected<Layout> open(const std::string& root);
+
+  const std::string& root() const { return root_; }
+  const Area& result() const { return result_; }
+  const Area& resultTmp() const { return resultTmp_; }
+  const Area& cache() const { return cache_; }
+  const Area& cacheTmp() const { return cacheTmp_; }
+  const Area& log() const { return log_; }
+  const Area& state() const { return state_; }
+
+ private:
+  std::string root_;
+  Area result_, resultTmp_, cache_, cacheTmp_, log_, state_;
+};
+
+/// Whether `name` in `area` is a directory (a symbolic link is none).
+bool isDirectory(const Area& area, const std::string& name);
+
+/// The names in `area`, in no order.
+Expected<std::vector<std::string>> listNames(const Area& area);
+
+/// renameat2. Never overwrites: EEXIST without `exchange`.
+Status renameInStore(const Area& from, const std::string& name, const Area& to,
+                     const std::string& newName, bool exchange = false);
+
+}  // namespace kilnfs

@@ -1,0 +1,259 @@
+#include "store/results.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "store/rsync.h"
+
+namespace kilnfs {
+
+/// Registers a build for as long as it lasts, so that its base stays and nobody builds it twice.
+class Results::InProgress {
+ public:
+  InProgress(Results& results, const Id& id, const std::optional<Id>& base)
+      : results_(results), id_(id), base_(base) {}
+  ~InProgress() { results_.end(id_, base_); }
+  InProgress(const InProgress&) = delete;
+  InProgress& operator=(const InProgress&) = delete;
+
+ private:
+  Results& results_;
+  const Id& id_;
+  const std::optional<Id>& base_;
+};
+
+Results::~Results() {
+  flushTouched();
+}
+
+Status Results::begin(const Id& id, const std::optional<Id>& base) {
+  const std::lock_guard lock(mutex_);
+  if (has(id)) return fail(EEXIST, fmt::format("result {} exists", id.str()));
+  if (base && !has(*base)) {
+    return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
+  }
+  if (!building_.insert(id.str()).second) {
+    return fail(EBUSY, fmt::format("{} is being built", id.str()));
+  }
+  if (base) bases_.insert(base->str());
+  return {};
+}
+
+void Results::end(const Id& id, const std::optional<Id>& base) {
+  const std::lock_guard lock(mutex_);
+  building_.erase(id.str());
+  if (base) bases_.erase(bases_.find(base->str()));
+}
+
+Status Results::build(const Id& id, const std::optional<Id>& base, User owner, Interrupt& interrupt,
+                      const Store::BuildFn& fn) {
+  if (auto ok = begin(id, base); !ok) return ok;
+  const InProgress registered(*this, id, base);
+  if (base) touch(*base);
+  std::string tmp;
+  {
+    const std::lock_guard lock(mutex_);
+    tmp = fmt::format("build.{}.{}", next_++, id.str());
+  }
+  const Area& area = core_.layout.resultTmp();
+  Status done = makeOwnedDirectory(area, tmp, owner);
+  if (done) done = fill(tmp, base, owner, interrupt);
+  const auto workspace =
+      std::make_shared<Workspace>(area.fd.get(), area.path, tmp, "builds/" + id.str());
+  if (done) done = fn(workspace);
+  workspace->freeze(true);
+  if (done) done = seal(id, base, tmp, interrupt);
+  if (done) {
+    core_.events.post({{"event", "result"}, {"id", id.str()}, {"state", "saved"}});
+    return {};
+  }
+  if (auto gone = core_.trash.take(area, tmp); !gone && gone.error().code != ENOENT) {
+    spdlog::warn("{}: {}", id.str(), gone.error().message);
+  }
+  return done;
+}
+
+bool Results::madeByObuilder(const Id& id) const {
+  const auto ours = core_.database->madeByUs(id.str());
+  return ours && !*ours;
+}
+
+Status Results::fill(const std::string& tmp, const std::optional<Id>& base, User /*owner*/,
+                     Interrupt& interrupt) {
+  if (!base) return {};
+  CopyTree copy;
+  copy.source = core_.layout.result().path + "/" + base->str();
+  copy.destination = core_.layout.resultTmp().path + "/" + tmp;
+  // OBuilder keeps a result's log inside it; it is not part of what the build made.
+  if (madeByObuilder(*base)) copy.exclude.push_back("/log");
+  return copyTree(copy, interrupt);
+}
+
+Status Results::seal(const Id& id, const std::optional<Id>& base, const std::string& tmp,
+                     Interrupt& interrupt) {
+  const Area& area = core_.layout.resultTmp();
+  std::string ready = tmp;
+  if (core_.mode == Mode::hardlink && base) {
+    ready = "seal." + tmp;
+    if (auto ok = makeOwnedDirectory(area, ready, User{::geteuid(), ::getegid()}); !ok) return ok;
+    CopyTree share;
+    share.source = area.path + "/" + tmp;
+    share.destination = area.path + "/" + ready;
+    share.linkTo = core_.layout.result().path + "/" + base->str();
+    if (auto ok = copyTree(share, interrupt); !ok) {
+      (void)core_.trash.take(area, ready);
+      return ok;
+    }
+  }
+  // The row first: a row without a directory is dropped at the next start, but a directory without a
+  // row would have lost its parent.
+  Status ok = core_.database->addBuild(id.str(), base ? std::optional(base->str()) : std::nullopt);
+  if (ok) {
+    ok = renameInStore(area, ready, core_.layout.result(), id.str());
+    if (!ok) (void)core_.database->removeBuild(id.str());
+  }
+  if (ready != tmp) (void)core_.trash.take(area, ok ? tmp : ready);
+  return ok;
+}
+
+bool Results::has(const Id& id) const {
+  return isDirectory(core_.layout.result(), id.str());
+}
+
+Expected<std::shared_ptr<Snapshot>> Results::find(const Id& id) {
+  const std::lock_guard lock(mutex_);
+  if (!has(id)) return std::shared_ptr<Snapshot>();
+  std::weak_ptr<Snapshot>& slot = known_[id.str()];
+  if (auto held = slot.lock()) return held;
+  const Area& area = core_.layout.result();
+  auto made = std::make_shared<Snapshot>(area.fd.get(), area.path, id.str(), "results/" + id.str(),
+                                         core_.mode == Mode::hardlink);
+  slot = made;
+  return made;
+}
+
+Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
+  std::vector<Id> order = {id};  // a parent before its children
+  for (size_t i = 0; i < order.size(); ++i) {
+    const Id parent = order[i];
+    auto children = core_.database->children(parent.str());
+    if (!children) return Failure(children.error());
+    for (const std::string& child : *children) {
+      auto name = Id::parse(child, "id");
+      if (!name || !has(*name)) continue;
+      if (!recursive) {
+        return fail(ENOTEMPTY, fmt::format("{} has results built on it ({}): delete those first, or "
+                                           "use delete --recursive",
+                                           id.str(), child));
+      }
+      order.push_back(*name);
+    }
+  }
+  return order;
+}
+
+Status Results::remove(const Id& id, bool recursive) {
+  const std::lock_guard lock(mutex_);
+  if (!has(id)) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
+  auto order = withChildren(id, recursive);
+  if (!order) return Failure(order.error());
+  for (const Id& each : *order) {
+    if (bases_.count(each.str()) != 0) {
+      return fail(EBUSY, fmt::format("a running build uses {} as its base", each.str()));
+    }
+  }
+  for (auto each = order->rbegin(); each != order->rend(); ++each) {
+    const std::string& name = each->str();
+    std::shared_ptr<Snapshot> held;
+    if (const auto slot = known_.find(name); slot != known_.end()) {
+      held = slot->second.lock();
+      known_.erase(slot);
+    }
+    if (auto ok = core_.trash.take(core_.layout.result(), name, held.get()); !ok) return ok;
+    touched_.erase(name);
+    if (auto ok = core_.database->removeBuild(name); !ok) {
+      spdlog::error("{} is deleted, but its row is not: {}", name, ok.error().message);
+    }
+    ::unlinkat(core_.layout.log().fd.get(), name.c_str(), 0);
+    core_.events.post({{"event", "result"}, {"id", name}, {"state", "deleted"}});
+  }
+  return {};
+}
+
+void Results::touch(const Id& id) {
+  constexpr int64_t kFlushEvery = 5;
+  const int64_t now = ::time(nullptr);
+  {
+    const std::lock_guard lock(mutex_);
+    touched_[id.str()] = now;
+    if (now - flushed_ < kFlushEvery) return;
+    flushed_ = now;
+  }
+  flushTouched();
+}
+
+void Results::flushTouched() {
+  std::map<std::string, int64_t> times;
+  {
+    const std::lock_guard lock(mutex_);
+    times.swap(touched_);
+  }
+  if (times.empty()) return;
+  if (auto ok = core_.database->setUsed(times); !ok) spdlog::warn("{}", ok.error().message);
+}
+
+Expected<ResultInfo> Results::info(const Id& id) {
+  flushTouched();
+  auto row = core_.database->build(id.str());
+  if (!row) return Failure(row.error());
+  if (!*row) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
+  ResultInfo info{id, std::nullopt, (*row)->created, (*row)->used, (*row)->children};
+  if ((*row)->parent) {
+    if (auto parent = Id::parse(*(*row)->parent, "id")) info.parent = *parent;
+  }
+  return info;
+}
+
+std::optional<std::string> Results::logFile(const Id& id) const {
+  struct stat st = {};
+  if (::fstatat(core_.layout.log().fd.get(), id.str().c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+      S_ISREG(st.st_mode)) {
+    return core_.layout.log().path + "/" + id.str();
+  }
+  const std::string inside = id.str() + "/log";
+  if (::fstatat(core_.layout.result().fd.get(), inside.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+      S_ISREG(st.st_mode) && madeByObuilder(id)) {
+    return core_.layout.result().path + "/" + inside;
+  }
+  return std::nullopt;
+}
+
+Expected<UniqueFd> Results::createLog(const Id& id) {
+  const Area& area = core_.layout.log();
+  if (::unlinkat(area.fd.get(), id.str().c_str(), 0) != 0 && errno != ENOENT) {
+    return failErrno(fmt::format("replace the log of {}", id.str()));
+  }
+  UniqueFd fd(::openat(area.fd.get(), id.str().c_str(),
+                       O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (!fd.valid()) return failErrno(fmt::format("make the log of {}", id.str()));
+  return fd;
+}
+
+Status Results::removeLog(const Id& id) {
+  const std::lock_guard lock(mutex_);
+  if (building_.count(id.str()) != 0) {
+    return fail(EBUSY, fmt::format("{} is being built: its log is in use", id.str()));
+  }
+  if (::unlinkat(core_.layout.log().fd.get(), id.str().c_str(), 0) != 0) {
+    return failErrno(fmt::format("delete the log of {}", id.str()));
+  }
+  return {};
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,162 @@
+#include "store/store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "store/caches.h"
+#include "store/core.h"
+#include "store/recovery.h"
+#include "store/results.h"
+
+namespace kilnfs {
+namespace {
+
+class DirectoryStore : public Store {
+ public:
+  explicit DirectoryStore(std::unique_ptr<Core> core)
+      : core_(std::move(core)), results_(*core_), caches_(*core_) {}
+
+  const std::string& root() const override { return core_->layout.root(); }
+  Mode mode() const override { return core_->mode; }
+  const std::string& stateDir() const override { return core_->layout.state().path; }
+  Events& events() override { return core_->events; }
+
+  Expected<Space> df() const override {
+    struct statvfs st = {};
+    if (::fstatvfs(core_->layout.result().fd.get(), &st) != 0) return failErrno("df " + root());
+    Space space;
+    space.totalBytes = static_cast<uint64_t>(st.f_blocks) * st.f_frsize;
+    space.freeBytes = static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
+    space.totalInodes = st.f_files;
+    space.freeInodes = st.f_favail;
+    return space;
+  }
+
+  Status build(const Id& id, const std::optional<Id>& base, User owner, Interrupt& interrupt,
+               const BuildFn& fn) override {
+    return results_.build(id, base, owner, interrupt, fn);
+  }
+  Status remove(const Id& id, bool recursive) override { return results_.remove(id, recursive); }
+  Expected<std::shared_ptr<Snapshot>> result(const Id& id) override { return results_.find(id); }
+  bool hasResult(const Id& id) const override { return results_.has(id); }
+  void touch(const Id& id) override { results_.touch(id); }
+  Expected<ResultInfo> info(const Id& id) override { return results_.info(id); }
+  std::string resultDir() const override { return core_->layout.result().path; }
+  std::string logDir() const override { return core_->layout.log().path; }
+  std::optional<std::string> logFile(const Id& id) const override { return results_.logFile(id); }
+  Expected<UniqueFd> createLog(const Id& id) override { return results_.createLog(id); }
+  Status removeLog(const Id& id) override { return results_.removeLog(id); }
+
+  Expected<CacheLease> cache(User user, const CacheName& name) override {
+    return caches_.lease(user, name);
+  }
+  Expected<Release> release(CacheLease& lease, bool discard, const std::string& who) override {
+    return caches_.release(lease, discard, who);
+  }
+  Status deleteCache(const CacheName& name, bool force) override {
+    return caches_.remove(name, force);
+  }
+  Expected<std::vector<CacheInfo>> caches() override { return caches_.list(); }
+  bool hasCache(const CacheName& name) override { return caches_.has(name); }
+
+  Status completeDeletes() override { return core_->trash.drain(); }
+  size_t pendingDeletes() const override { return core_->trash.pending(); }
+
+ private:
+  std::unique_ptr<Core> core_;  // first: the others use it
+  Results results_;
+  Caches caches_;
+};
+
+Expected<UniqueFd> takeLock(const Layout& layout, const std::string& mount) {
+  UniqueFd fd(::openat(layout.state().fd.get(), "kilnfs.lock",
+                       O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (!fd.valid()) return failErrno("open " + layout.state().path + "/kilnfs.lock");
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    char owner[4200] = {};
+    const ssize_t n = ::pread(fd.get(), owner, sizeof owner - 1, 0);
+    return fail(EBUSY, fmt::format("the store {} is in use{}: unmount it there first",
+                                   layout.root(), n > 0 ? fmt::format(" by {}", owner) : ""));
+  }
+  const std::string line = fmt::format("process {}{}", ::getpid(),
+                                       mount.empty() ? "" : fmt::format(", mounted at {}", mount));
+  if (::ftruncate(fd.get(), 0) != 0 ||
+      ::pwrite(fd.get(), line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
+    return failErrno("write " + layout.state().path + "/kilnfs.lock");
+  }
+  return fd;
+}
+
+Expected<Mode> settleMode(Database& database, std::optional<Mode> wanted, const std::string& root) {
+  auto recorded = database.meta("mode");
+  if (!recorded) return Failure(recorded.error());
+  if (!*recorded) {
+    const Mode mode = wanted.value_or(Mode::copy);
+    if (auto ok = database.setMeta("mode", modeName(mode)); !ok) return Failure(ok.error());
+    return mode;
+  }
+  auto mode = parseMode(**recorded);
+  if (mode && wanted && *wanted != *mode) {
+    return fail(EINVAL, fmt::format("the store {} was made with mode={}: leave the option out",
+                                    root, modeName(*mode)));
+  }
+  return mode;
+}
+
+}  // namespace
+
+double Space::freePercent() const {
+  const auto percent = [](uint64_t free, uint64_t total) {
+    return total == 0 ? 100.0 : 100.0 * static_cast<double>(free) / static_cast<double>(total);
+  };
+  return std::min(percent(freeBytes, totalBytes), percent(freeInodes, totalInodes));
+}
+
+Expected<Mode> parseMode(std::string_view text) {
+  if (text == "copy") return Mode::copy;
+  // Knowing what changed, we need not guess: the unsafe one is as safe as the other.
+  if (text == "hardlink" || text == "hardlink_unsafe") return Mode::hardlink;
+  return fail(EINVAL, fmt::format("{} is not a mode: use copy or hardlink", inQuotes(text)));
+}
+
+std::string modeName(Mode mode) {
+  return mode == Mode::copy ? "copy" : "hardlink";
+}
+
+std::string outcomeName(Release::Outcome outcome) {
+  switch (outcome) {
+    case Release::Outcome::published:
+      return "published";
+    case Release::Outcome::unchanged:
+      return "unchanged";
+    case Release::Outcome::discarded:
+      break;
+  }
+  return "discarded";
+}
+
+Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options options) {
+  auto layout = Layout::open(path);
+  if (!layout) return Failure(layout.error());
+  auto lock = takeLock(*layout, options.mount);
+  if (!lock) return Failure(lock.error());
+  if (::mkdirat(layout->state().fd.get(), "db", 0755) != 0 && errno != EEXIST) {
+    return failErrno("make " + layout->state().path + "/db");
+  }
+  auto database = Database::open(layout->state().path + "/db/db.sqlite");
+  if (!database) return Failure(database.error());
+  auto mode = settleMode(**database, options.mode, layout->root());
+  if (!mode) return Failure(mode.error());
+  auto core = std::make_unique<Core>(std::move(*layout), std::move(*database), *mode,
+                                     std::move(*lock));
+  if (auto ok = recover(*core); !ok) return Failure(ok.error());
+  return std::make_unique<DirectoryStore>(std::move(core));
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,71 @@
+#include "store/trash.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "store/base/remove_tree.h"
+
+namespace kilnfs {
+
+Trash::Trash(const Area& bin) : bin_(bin), thread_([this] { threadMain(); }) {}
+
+Trash::~Trash() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+Status Trash::take(const Area& from, const std::string& name, TreeRoot* tree) {
+  std::string binned;
+  {
+    const std::lock_guard lock(mutex_);
+    binned = fmt::format(".trash.{}", next_++);
+  }
+  if (auto ok = renameInStore(from, name, bin_, binned); !ok) return ok;
+  if (tree != nullptr) tree->moved(bin_.fd.get(), bin_.path, binned);
+  adopt(binned);
+  return {};
+}
+
+void Trash::adopt(const std::string& name) {
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(name);
+  }
+  wake_.notify_all();
+}
+
+size_t Trash::pending() const {
+  const std::lock_guard lock(mutex_);
+  return queue_.size() + (busy_ ? 1 : 0);
+}
+
+Status Trash::drain() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  if (error_.code == 0) return {};
+  return Failure(std::exchange(error_, Error{0, {}}));
+}
+
+void Trash::threadMain() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    const std::string name = queue_.front();
+    queue_.pop_front();
+    busy_ = true;
+    lock.unlock();
+    auto ok = removeTree(bin_.fd.get(), name);
+    if (!ok) spdlog::error("{}/{}: {}", bin_.path, name, ok.error().message);
+    lock.lock();
+    if (!ok && error_.code == 0) error_ = ok.error();
+    busy_ = false;
+    if (queue_.empty()) idle_.notify_all();
+  }
+}
+
+}  // namespace kilnfs
