@@ -20,16 +20,17 @@ class ControlSession {
   /// Ends what is bound to the open file: its waits, and its leases (published, which may block).
   virtual ~ControlSession() = default;
 
-  /// One write(2) at `offset`: one or more whole commands. Runs them in order and stops at the first
-  /// that fails, with its error; every command that ran has an answer to be read. Blocks while a
-  /// command does, so it is called on a worker. E2BIG: longer than kLongestWrite. EINTR: interrupted.
+  /// One write(2) at `offset`: one or more whole commands. Runs them in order and stops at the
+  /// first that fails, with its error; every command that ran has an answer to be read. Blocks
+  /// while a command does, so it is called on a worker. E2BIG: longer than kLongestWrite. EINTR:
+  /// interrupted.
   virtual Status write(uint64_t offset, std::string_view text, const Requester& who,
                        Interrupt& interrupt) = 0;
 
   /// Reads at `offset`: the answers to the commands written (one JSON line each), or, before the
   /// first write, the help text. A sequential reader finds the answers at the offset where
-  /// its last write ended, one that seeks to 0 finds them there. Empty at the end. Blocks only after
-  /// `follow`, for the rest of a log.
+  /// its last write ended, one that seeks to 0 finds them there. Empty at the end. Blocks only
+  /// after `follow`, for the rest of a log.
   virtual Expected<std::string> read(uint64_t offset, size_t size, Interrupt& interrupt) = 0;
 
   static constexpr size_t kLongestWrite = 65536;

@@ -1,72 +1,33 @@
 #include "store/tree/directory.h"
 
-#include <dirent.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 
 namespace kilnfs {
-namespace {
-
-constexpr size_t kBuffer = 64 * 1024;
-
-// What getdents64 writes before each name.
-struct __attribute__((packed)) Dirent {
-  uint64_t ino;
-  int64_t off;
-  uint16_t length;
-  unsigned char type;
-};
-
-}  // namespace
 
 Directory::Directory(InodePtr inode, UniqueFd fd, std::shared_ptr<Workspace> workspace)
-    : inode_(std::move(inode)), fd_(std::move(fd)), workspace_(std::move(workspace)) {}
+    : inode_(std::move(inode)), stream_(std::move(fd)), workspace_(std::move(workspace)) {}
 
 Directory::~Directory() {
   if (workspace_) workspace_->closed(false);
 }
 
-Status Directory::fill() {
-  buffer_.resize(kBuffer);
-  const long n = ::syscall(SYS_getdents64, fd_.get(), buffer_.data(), buffer_.size());
-  if (n < 0) return fail(errno);
-  used_ = static_cast<size_t>(n);
-  at_ = 0;
-  return {};
-}
-
 Status Directory::read(off_t from, const std::function<bool(const Item&)>& fn) {
-  const std::lock_guard lock(mutex_);
-  if (from == 0 || from != position_) {
-    if (::lseek(fd_.get(), from, SEEK_SET) < 0) return fail(errno);
-    used_ = at_ = 0;
-    position_ = from;
-  }
-  for (;;) {
-    if (at_ == used_) {
-      if (auto filled = fill(); !filled) return filled;
-      if (used_ == 0) return {};
-    }
-    Dirent entry;
-    std::memcpy(&entry, buffer_.data() + at_, sizeof entry);
-    const char* name = buffer_.data() + at_ + sizeof entry;
-    const uint64_t ino = std::strcmp(name, "..") == 0
-                             ? inode_->tree().parentIno(*inode_)
-                             : inode_->tree().visibleIno(*inode_, entry.ino);
-    if (!fn({name, ino, entry.type, entry.off})) return {};
-    at_ += entry.length;
-    position_ = entry.off;
-  }
+  return stream_.read(from, [&](const Item& onDisk) {
+    Item item = onDisk;
+    item.ino = std::strcmp(item.name, "..") == 0 ? inode_->tree().parentIno(*inode_)
+                                                 : inode_->tree().visibleIno(*inode_, item.ino);
+    return fn(item);
+  });
 }
 
 Expected<Tree::Entry> Directory::lookup(const std::string& name) const {
-  return inode_->tree().lookupAt(fd_.get(), *inode_, name);
+  return inode_->tree().lookupAt(stream_.fd(), *inode_, name);
 }
 
 Status Directory::sync() const {
-  if (::fsync(fd_.get()) != 0) return fail(errno);
+  if (::fsync(stream_.fd()) != 0) return fail(errno);
   return {};
 }
 

@@ -1,0 +1,167 @@
+#include "store/build/supervised.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+namespace kilnfs {
+namespace {
+
+/// The environment, where nobody else can read it: a command line is public.
+Expected<UniqueFd> environmentFd(const std::vector<std::string>& env) {
+  UniqueFd fd(::memfd_create("environment", MFD_CLOEXEC));
+  if (!fd.valid()) return failErrno("memfd_create");
+  std::string all;
+  for (const std::string& pair : env) {
+    all += pair;
+    all += '\0';
+  }
+  if (::write(fd.get(), all.data(), all.size()) != static_cast<ssize_t>(all.size()) ||
+      ::lseek(fd.get(), 0, SEEK_SET) != 0) {
+    return failErrno("write the environment");
+  }
+  return fd;
+}
+
+std::vector<std::string> commandLine(const Supervised::Spec& spec) {
+  std::vector<std::string> out = {spec.supervisor,
+                                  "--dir",
+                                  spec.dir,
+                                  "--env-fd",
+                                  "4",
+                                  "--kill-grace",
+                                  std::to_string(spec.grace.count())};
+  const auto add = [&out](std::initializer_list<std::string> words) {
+    out.insert(out.end(), words);
+  };
+  if (!spec.below.empty()) add({"--below", spec.below});
+  if (!spec.plain.empty()) add({"--plain", spec.plain});
+  for (const auto& [path, target] : spec.links) add({"--link", path, target});
+  if (::geteuid() == 0) {
+    add({"--uid", std::to_string(spec.account.uid), "--gid", std::to_string(spec.account.gid),
+         "--groups", fmt::format("{}", fmt::join(spec.account.groups, ","))});
+  }
+  add({"--"});
+  out.insert(out.end(), spec.argv.begin(), spec.argv.end());
+  return out;
+}
+
+void understand(const std::string& report, Supervised::End& end) {
+  const size_t space = report.find(' ');
+  const std::string kind = report.substr(0, space);
+  const char* rest = space == std::string::npos ? "" : report.c_str() + space + 1;
+  char* text = nullptr;
+  const long number = std::strtol(rest, &text, 10);
+  if (kind == "exit") {
+    end.exit = static_cast<int>(number);
+  } else if (kind == "signal") {
+    end.signal = static_cast<int>(number);
+  } else if (kind == "error" && number > 0) {
+    end.error = Error{static_cast<int>(number), *text == ' ' ? text + 1 : text};
+  } else {
+    end.error = Error{EIO, "the command's supervisor ended without a word: was it killed?"};
+  }
+}
+
+std::string readAll(int fd) {
+  std::string out;
+  char buffer[4096];
+  for (;;) {
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return out;
+    out.append(buffer, static_cast<size_t>(n));
+  }
+}
+
+}  // namespace
+
+Expected<Supervised> Supervised::start(const Spec& spec) {
+  // A socket, since writing to a pipe that nobody reads any more raises SIGPIPE.
+  int go[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go) != 0) return failErrno("socketpair");
+  UniqueFd goRead(go[0]);
+  UniqueFd goWrite(go[1]);
+  int status[2];
+  if (::pipe2(status, O_CLOEXEC) != 0) return failErrno("pipe");
+  UniqueFd statusRead(status[0]);
+  UniqueFd statusWrite(status[1]);
+  auto env = environmentFd(spec.env);
+  if (!env) return Failure(env.error());
+  // Numbers that can't be taken for the child's own 3 and 4 while those are being put in place.
+  const UniqueFd statusHigh(::fcntl(statusWrite.get(), F_DUPFD_CLOEXEC, 10));
+  const UniqueFd envHigh(::fcntl(env->get(), F_DUPFD_CLOEXEC, 10));
+  if (!statusHigh.valid() || !envHigh.valid()) return failErrno("dup");
+
+  Process::Options options;
+  options.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
+  options.stdinFd = goRead.get();
+  options.stdoutFd = spec.outputFd;
+  options.extraFds = {{3, statusHigh.get()}, {4, envHigh.get()}};
+  options.ownGroup = false;  // it makes a session of its own
+  auto process = Process::start(commandLine(spec), options);
+  if (!process) return Failure(process.error());
+  Supervised out(std::move(*process));
+  out.go_ = std::move(goWrite);
+  out.status_ = std::move(statusRead);
+  return out;
+}
+
+Supervised::End Supervised::run(Interrupt& interrupt, std::optional<Clock::time_point> deadline) {
+  End end;
+  const char go = 'g';
+  if (interrupt.raised() || ::send(go_.get(), &go, 1, MSG_NOSIGNAL) != 1) go_.reset();
+  watch(interrupt, deadline, end);
+  const std::string report = readAll(status_.get());
+  process_.wait();
+  understand(report, end);
+  end.interrupted = interrupt.raised() && !end.timedOut && (!end.exit || end.interrupted);
+  if (end.interrupted || end.timedOut) end.error.reset();
+  return end;
+}
+
+void Supervised::watch(Interrupt& interrupt, std::optional<Clock::time_point> deadline, End& end) {
+  // Shared with the interrupt, which may fire after this function has returned.
+  auto wake = std::make_shared<UniqueFd>(::eventfd(0, EFD_CLOEXEC));
+  interrupt.onRaise([wake] { ::eventfd_write(wake->get(), 1); });
+  bool ending = false;
+  for (;;) {
+    int patience = -1;
+    if (deadline && !ending) {
+      const auto left =
+          std::chrono::ceil<std::chrono::milliseconds>(*deadline - Clock::now()).count();
+      patience = static_cast<int>(std::clamp<int64_t>(left, 0, 1000000000));
+    }
+    struct pollfd fds[2] = {{process_.pidfd(), POLLIN, 0}, {ending ? -1 : wake->get(), POLLIN, 0}};
+    const int ready = ::poll(fds, 2, patience);
+    if (ready < 0 && errno != EINTR) continue;
+    if ((fds[0].revents & POLLIN) != 0) return;
+    if (!ending && ready == 0 && deadline && Clock::now() >= *deadline) end.timedOut = true;
+    if ((fds[1].revents & POLLIN) != 0) end.interrupted = true;
+    if (!ending && (end.timedOut || end.interrupted)) {
+      ending = true;
+      process_.signal(SIGTERM);
+    }
+  }
+}
+
+std::string describe(const Supervised::End& end) {
+  if (end.timedOut) return "timed out and was ended";
+  if (end.interrupted) return "was cancelled";
+  if (end.error) return end.error->message;
+  if (end.signal) {
+    return fmt::format("was killed by signal {} ({})", *end.signal, ::strsignal(*end.signal));
+  }
+  return fmt::format("exited with status {}", end.exit.value_or(-1));
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,85 @@
+// The one grammar of kilnfs: what is written to `control`, and what follows `kiln` on the command
+// line. Pure functions: they look at nothing but their arguments.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "store/base/name.h"
+#include "store/build/builds.h"
+#include "store/control/words.h"
+
+namespace kilnfs {
+
+struct BuildCommand {
+  struct Account {
+    uid_t uid = 0;
+    std::optional<gid_t> gid;  // absent: the user's own group
+  };
+  BuildRequest request;         // all but `user`
+  std::optional<Account> user;  // --user
+  bool wait = false;
+};
+struct WaitCommand {
+  std::vector<Id> ids;  // at least one
+};
+struct FollowCommand {
+  Id id;
+};
+struct CancelCommand {
+  Id id;
+};
+struct DeleteCommand {
+  Id id;
+  bool recursive = false;
+};
+struct DeleteCacheCommand {
+  CacheName name;
+  bool force = false;
+};
+struct LeaseCommand {
+  CacheName name;
+  std::optional<std::string> tag;
+  std::optional<std::chrono::seconds> ttl;
+};
+struct ReleaseCommand {
+  std::string lease;
+  bool discard = false;
+};
+struct ImportCommand {
+  Id id;
+  std::string source;
+};
+struct ExportCommand {
+  Id id;
+  std::string destination;
+};
+struct CompleteDeletesCommand {};
+struct StatusCommand {};
+struct HelpCommand {};
+
+using Command = std::variant<BuildCommand, WaitCommand, FollowCommand, CancelCommand, DeleteCommand,
+                             DeleteCacheCommand, LeaseCommand, ReleaseCommand, ImportCommand,
+                             ExportCommand, CompleteDeletesCommand, StatusCommand, HelpCommand>;
+
+/// Understands one command. EINVAL with a sentence that names the word at fault and says what
+/// would be right; EOPNOTSUPP for what the grammar has but this version does not do.
+Expected<Command> parseCommand(const Words& words);
+
+/// The names of the commands, for messages, completion and the client.
+std::vector<std::string> commandNames();
+
+/// 90, 90s, 5m, 2h, 1d, 500ms. EINVAL also for zero and for what does not fit.
+Expected<std::chrono::milliseconds> parseDuration(std::string_view text);
+
+/// The text that a reader of `control` gets who has written nothing.
+std::string controlHelp();
+
+}  // namespace kilnfs

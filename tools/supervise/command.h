@@ -1,0 +1,16 @@
+// Starting the command: everything between fork and exec.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "tools/supervise/options.h"
+
+namespace kilnfs::supervise {
+
+/// Forks and starts the command in a process group of its own, with `output` as its standard output
+/// and error. Returns once it has been executed. -1 with `error` ("ERRNO TEXT") when it can't be.
+pid_t startCommand(const Options& options, int output, std::string& error);
+
+}  // namespace kilnfs::supervise
