@@ -1,0 +1,97 @@
+#include "fs/mount.h"
+
+#include <unistd.h>
+
+#include <ctime>
+
+namespace kilnfs {
+namespace {
+
+struct timespec now() {
+  struct timespec t = {};
+  ::clock_gettime(CLOCK_REALTIME, &t);
+  return t;
+}
+
+}  // namespace
+
+Mount::Mount(Parts parts, const MountOptions& options)
+    : parts_(parts), options_(options), started_(now()) {}
+
+void Mount::later(std::function<void()> job) {
+  workers_.run([job = std::move(job)] {
+    resetThreadIdentity();
+    job();
+  });
+}
+
+void Mount::later(Reply reply, std::function<void(Reply)> job) {
+  // std::function wants to be copied; the Reply can't be.
+  auto held = std::make_shared<Reply>(std::move(reply));
+  later([held, job = std::move(job)] { job(std::move(*held)); });
+}
+
+void Mount::laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&)> job) {
+  const std::shared_ptr<Interrupt> interrupt = reply.interruptible();
+  bool finishing;
+  {
+    const std::lock_guard lock(mutex_);
+    finishing = finishing_;
+    if (waiting_.size() >= pruneAt_) {
+      std::erase_if(waiting_, [](const auto& weak) { return weak.expired(); });
+      pruneAt_ = 64 + 2 * waiting_.size();
+    }
+    waiting_.push_back(interrupt);
+  }
+  if (finishing) interrupt->raise();
+  later(std::move(reply),
+        [interrupt, job = std::move(job)](Reply held) { job(std::move(held), *interrupt); });
+}
+
+void Mount::finish() {
+  std::vector<std::weak_ptr<Interrupt>> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    finishing_ = true;
+    waiting.swap(waiting_);
+  }
+  for (const auto& weak : waiting) {
+    if (const auto interrupt = weak.lock()) interrupt->raise();
+  }
+  workers_.drain();
+}
+
+void Mount::answerEntry(Reply reply, const NodeRef& node, const struct stat& st,
+                        double entryTimeout, double attributeTimeout) {
+  nodes.remember(node);
+  const uint64_t number = node.number();
+  if (!reply.entry({number, st, entryTimeout, attributeTimeout})) nodes.forget(number, 1);
+}
+
+void Mount::answerOpen(Reply reply, std::shared_ptr<Handle> handle, OpenAnswer answer) {
+  answer.handle = handles.add(std::move(handle));
+  if (!reply.opened(answer)) close(answer.handle);
+}
+
+void Mount::close(uint64_t handle) {
+  if (const auto closing = handles.remove(handle)) closing->closed();
+}
+
+struct stat Mount::ownAttributes(uint64_t number, mode_t mode) const {
+  struct stat st = {};
+  st.st_ino = number;
+  st.st_mode = mode;
+  st.st_nlink = S_ISDIR(mode) ? 2 : 1;
+  st.st_uid = options_.uid;
+  st.st_gid = options_.gid;
+  st.st_blksize = 4096;
+  st.st_atim = st.st_mtim = st.st_ctim = started_;
+  return st;
+}
+
+void Mount::answerVerb(Reply reply, const std::string& command, const Status& result) const {
+  if (!result) control().recordError(reply.requester(), command, result.error());
+  reply.status(result);
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,69 @@
+// What all nodes of one mount share: the store's parts, the tables, and the way to a worker.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "fs/session.h"
+#include "fs/tables.h"
+#include "store/base/workers.h"
+#include "store/tree/trees.h"
+
+namespace kilnfs {
+
+/// Seconds for which the kernel may believe what only changes through itself.
+constexpr double kForever = 1e9;
+
+class Mount {
+ public:
+  Mount(Parts parts, const MountOptions& options);
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
+
+  Store& store() const { return *parts_.store; }
+  Leases& leases() const { return *parts_.leases; }
+  Builds& builds() const { return *parts_.builds; }
+  Control& control() const { return *parts_.control; }
+  const MountOptions& options() const { return options_; }
+
+  NodeTable nodes;
+  HandleTable handles;
+  Trees trees;
+
+  /// Runs `job` on a worker, whose threads have the daemon's own identity: they may start commands
+  /// and other threads. The session's threads must not.
+  void later(std::function<void()> job);
+  void later(Reply reply, std::function<void(Reply)> job);
+  /// The same for what waits: the Interrupt is raised by a signal to the caller, or at the end.
+  void laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&)> job);
+  /// Ends all that waits, now and from now on, and waits for the workers.
+  void finish();
+
+  /// Answers a look-up, and takes the count back if the answer did not arrive.
+  void answerEntry(Reply reply, const NodeRef& node, const struct stat& st, double entryTimeout,
+                   double attributeTimeout);
+  /// Answers an open; closes again if the answer did not arrive.
+  void answerOpen(Reply reply, std::shared_ptr<Handle> handle, OpenAnswer answer);
+  void close(uint64_t handle);
+
+  /// Attributes of a node that is not a file on disk; its owner is who mounted.
+  struct stat ownAttributes(uint64_t number, mode_t mode) const;
+  /// Answers with the result of a verb, and records a refusal where `errors` shows it.
+  void answerVerb(Reply reply, const std::string& command, const Status& result) const;
+
+ private:
+  const Parts parts_;
+  const MountOptions options_;
+  const struct timespec started_;
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<Interrupt>> waiting_;  // guarded by mutex_
+  size_t pruneAt_ = 64;                            // guarded by mutex_
+  bool finishing_ = false;                         // guarded by mutex_
+  Workers workers_;                                // last: destroyed first, its jobs use the others
+};
+
+}  // namespace kilnfs

@@ -1,0 +1,151 @@
+#include "fs/session.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+
+#include "fs/dispatch.h"
+#include "fs/own_nodes.h"
+
+namespace kilnfs {
+namespace {
+
+// libfuse's loop is woken by a signal that interrupts its wait.
+constexpr int kWakeSignal = SIGUSR1;
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+class FuseSession : public Session {
+ public:
+  FuseSession(Parts parts, const MountOptions& options)
+      : options_(options), mount_(parts, options), dispatch_{mount_, {}} {}
+
+  ~FuseSession() override {
+    end();
+    if (session_ != nullptr) fuse_session_destroy(session_);
+  }
+
+  Status start();
+  Status serve(std::function<void()> ready) override;
+  void stop(int grace) override;
+
+ private:
+  void end();
+
+  const MountOptions options_;
+  Mount mount_;
+  Dispatch dispatch_;
+  fuse_session* session_ = nullptr;
+  bool mounted_ = false;
+  bool ended_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable served_;
+  bool serving_ = false;  // guarded by mutex_, as what follows
+  bool done_ = false;
+  pthread_t loop_ = {};
+};
+
+Status FuseSession::start() {
+  std::vector<std::string> words = {
+      "kilnfs", "-o", "fsname=" + escaped(options_.source) + ",subtype=kilnfs,default_permissions"};
+  for (const std::string& option : options_.fuseOptions) {
+    words.insert(words.end(), {"-o", escaped(option)});
+  }
+  if (options_.debug) words.emplace_back("-d");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  fuse_args args = {static_cast<int>(argv.size()), argv.data(), 0};
+
+  struct sigaction wake = {};
+  wake.sa_handler = [](int) {};
+  ::sigaction(kWakeSignal, &wake, nullptr);  // not SA_RESTART: it must interrupt
+
+  session_ = fuse_session_new(&args, &fuseOperations(), sizeof(fuse_lowlevel_ops), &dispatch_);
+  fuse_opt_free_args(&args);
+  if (session_ == nullptr) return fail(EINVAL, "libfuse refused the mount options");
+  mount_.nodes.remember(NodeRef(makeRoot(mount_)));
+  if (fuse_session_mount(session_, options_.mountpoint.c_str()) != 0) {
+    return fail(EIO, "mounting on " + quoted(options_.mountpoint) + " failed");
+  }
+  mounted_ = true;
+  return {};
+}
+
+Status FuseSession::serve(std::function<void()> ready) {
+  dispatch_.ready = std::move(ready);
+  {
+    const std::lock_guard lock(mutex_);
+    serving_ = true;
+    loop_ = ::pthread_self();
+  }
+  fuse_loop_config* config = fuse_loop_cfg_create();
+  fuse_loop_cfg_set_clone_fd(config, 1);
+  const int result = fuse_session_loop_mt(session_, config);
+  fuse_loop_cfg_destroy(config);
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
+  served_.notify_all();
+  end();
+  if (result < 0) return fail(-result, std::string("serving the mount: ") + std::strerror(-result));
+  return {};
+}
+
+void FuseSession::stop(int grace) {
+  // Taken away while we still serve, so that the kernel can write back what is mapped.
+  if (::umount2(options_.mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno == EPERM) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", options_.mountpoint.c_str(),
+               static_cast<char*>(nullptr));
+      ::_exit(127);
+    }
+    if (child > 0) ::waitpid(child, nullptr, 0);
+  }
+  std::unique_lock lock(mutex_);
+  if (!serving_ ||
+      served_.wait_for(lock, std::chrono::milliseconds(grace), [&] { return done_; })) {
+    return;
+  }
+  fuse_session_exit(session_);
+  while (!served_.wait_for(lock, std::chrono::milliseconds(20), [&] { return done_; })) {
+    ::pthread_kill(loop_, kWakeSignal);
+  }
+}
+
+void FuseSession::end() {
+  if (ended_) return;
+  ended_ = true;
+  if (mounted_) fuse_session_unmount(session_);
+  mount_.finish();
+  for (const auto& handle : mount_.handles.clear()) handle->closed();
+  mount_.finish();  // what closing has begun
+  mount_.nodes.clear();
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Session>> Session::create(Parts parts, const MountOptions& options) {
+  auto session = std::make_unique<FuseSession>(parts, options);
+  if (auto started = session->start(); !started) return Failure(started.error());
+  return session;
+}
+
+}  // namespace kilnfs

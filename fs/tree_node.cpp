@@ -1,0 +1,249 @@
+#include "fs/tree_node.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "store/tree/directory.h"
+
+namespace kilnfs {
+namespace {
+
+class FileHandle : public Handle {
+ public:
+  explicit FileHandle(std::unique_ptr<File> file) : file_(std::move(file)) {}
+  File* file() override { return file_.get(); }
+
+  void read(Reply reply, off_t offset, size_t size) override {
+    reply.dataOf(file_->fd(), offset, size);
+  }
+
+  void write(Reply reply, const WriteData& data, off_t offset) override {
+    const auto written = data.append() ? append(data) : writeAt(data, offset);
+    if (written) {
+      reply.written(*written);
+    } else {
+      reply.error(written.error());
+    }
+  }
+
+  void sync(Reply reply, bool dataOnly) override { reply.status(file_->sync(dataOnly)); }
+  void allocate(Reply reply, int mode, off_t offset, off_t length) override {
+    reply.status(file_->allocate(mode, offset, length));
+  }
+  void seek(Reply reply, off_t offset, int whence) override {
+    const auto found = file_->seek(offset, whence);
+    if (found) {
+      reply.offset(*found);
+    } else {
+      reply.error(found.error());
+    }
+  }
+
+ private:
+  Expected<size_t> append(const WriteData& data) {
+    const auto bytes = data.copy();
+    if (!bytes) return Failure(bytes.error());
+    return file_->append(bytes->data(), bytes->size());
+  }
+  Expected<size_t> writeAt(const WriteData& data, off_t offset) {
+    const auto change = file_->beginChange();
+    if (!change) return Failure(change.error());
+    return data.writeTo(file_->fd(), offset);
+  }
+
+  const std::unique_ptr<File> file_;
+};
+
+class TreeDirectoryHandle : public Handle {
+ public:
+  TreeDirectoryHandle(Mount& mount, std::unique_ptr<Directory> directory)
+      : mount_(mount), directory_(std::move(directory)) {}
+
+  void readdir(Reply reply, off_t offset, size_t size, bool plus) override {
+    DirectoryAnswer answer(reply, size);
+    std::vector<uint64_t> counted;
+    const auto done = directory_->read(offset, [&](const Directory::Item& item) {
+      return plus ? addPlus(answer, item, counted)
+                  : answer.add(item.name, item.ino, DTTOIF(item.type), item.next);
+    });
+    // A directory that was removed while it was open has no entries.
+    if (!done && done.error().code != ENOENT) {
+      for (const uint64_t number : counted) mount_.nodes.forget(number, 1);
+      return reply.error(done.error());
+    }
+    reply.data(answer.bytes());
+  }
+
+  void sync(Reply reply, bool) override { reply.status(directory_->sync()); }
+
+ private:
+  bool addPlus(DirectoryAnswer& answer, const Directory::Item& item,
+               std::vector<uint64_t>& counted) {
+    EntryAnswer entry;
+    entry.attributes.st_ino = item.ino;
+    entry.attributes.st_mode = DTTOIF(item.type);
+    const std::string name = item.name;
+    if (name == "." || name == "..") return answer.addPlus(item.name, entry, item.next);
+    const auto found = directory_->lookup(name);
+    if (!found) return answer.addPlus(item.name, entry, item.next);
+    entry = {found->inode->number(), found->attributes, kForever, kForever};
+    // Counted first: once the answer is out the kernel may forget it.
+    mount_.nodes.remember(NodeRef(found->inode));
+    if (!answer.addPlus(item.name, entry, item.next)) {
+      mount_.nodes.forget(entry.node, 1);
+      return false;
+    }
+    counted.push_back(entry.node);
+    return true;
+  }
+
+  Mount& mount_;
+  const std::unique_ptr<Directory> directory_;
+};
+
+File* fileOf(Handle* handle) {
+  return handle != nullptr ? handle->file() : nullptr;
+}
+
+OpenAnswer treeOpen() {
+  OpenAnswer answer;
+  // Trees change only through this mount, so the kernel's pages are right. So they are for
+  // O_DIRECT, which the kernel itself keeps coherent with them.
+  answer.keepCache = true;
+  return answer;
+}
+
+}  // namespace
+
+void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree) {
+  const auto root = tree->root();
+  if (!root) return reply.error(root.error());
+  mount.answerEntry(std::move(reply), NodeRef(root->inode), root->attributes, 0, kForever);
+}
+
+void TreeNode::answer(Reply reply, const Expected<Tree::Entry>& entry) const {
+  if (!entry) return reply.error(entry.error());
+  mount_.answerEntry(std::move(reply), NodeRef(entry->inode), entry->attributes, kForever,
+                     kForever);
+}
+
+void TreeNode::getattr(Reply reply, Handle* handle) {
+  const auto st = tree().getattr(*inode_, fileOf(handle));
+  if (!st) return reply.error(st.error());
+  reply.attributes(*st, kForever);
+}
+
+void TreeNode::setattr(Reply reply, const SetAttributes& wanted, Handle* handle) {
+  const auto st = tree().setattr(*inode_, wanted, fileOf(handle));
+  if (!st) return reply.error(st.error());
+  reply.attributes(*st, kForever);
+}
+
+void TreeNode::open(Reply reply, int flags) {
+  auto file = tree().open(*inode_, flags, reply.uid() == 0);
+  if (!file) return reply.error(file.error());
+  mount_.answerOpen(std::move(reply), std::make_shared<FileHandle>(std::move(*file)), treeOpen());
+}
+
+void TreeNode::create(Reply reply, const std::string& name, int flags, mode_t mode) {
+  auto created = tree().create(*inode_, name, flags, mode, reply.creator());
+  if (!created) return reply.error(created.error());
+  const NodeRef node(created->entry.inode);
+  const EntryAnswer entry{node.number(), created->entry.attributes, kForever, kForever};
+  OpenAnswer open = treeOpen();
+  mount_.nodes.remember(node);
+  open.handle = mount_.handles.add(std::make_shared<FileHandle>(std::move(created->file)));
+  if (reply.created(entry, open)) return;
+  mount_.close(open.handle);
+  mount_.nodes.forget(entry.node, 1);
+}
+
+void TreeNode::opendir(Reply reply) {
+  auto directory = tree().openDirectory(*inode_);
+  if (!directory) return reply.error(directory.error());
+  OpenAnswer open = treeOpen();
+  open.cacheListing = tree().readOnly();
+  open.keepCache = open.cacheListing;
+  mount_.answerOpen(std::move(reply),
+                    std::make_shared<TreeDirectoryHandle>(mount_, std::move(*directory)), open);
+}
+
+void TreeNode::lookup(Reply reply, const std::string& name) {
+  const auto entry = tree().lookup(*inode_, name);
+  if (!entry && entry.error().code == ENOENT) return reply.noEntry(kForever);
+  answer(std::move(reply), entry);
+}
+
+void TreeNode::mknod(Reply reply, const std::string& name, mode_t mode, dev_t device) {
+  const Creator creator = reply.creator();
+  answer(std::move(reply), tree().mknod(*inode_, name, mode, device, creator));
+}
+
+void TreeNode::mkdir(Reply reply, const std::string& name, mode_t mode) {
+  const Creator creator = reply.creator();
+  answer(std::move(reply), tree().mkdir(*inode_, name, mode, creator));
+}
+
+void TreeNode::symlink(Reply reply, const std::string& name, const std::string& target) {
+  const Creator creator = reply.creator();
+  answer(std::move(reply), tree().symlink(*inode_, name, target, creator));
+}
+
+void TreeNode::link(Reply reply, Node& target, const std::string& name) {
+  if (target.inode() == nullptr) return reply.error(EXDEV);
+  answer(std::move(reply), tree().link(*target.inode(), *inode_, name));
+}
+
+void TreeNode::rename(Reply reply, const std::string& name, Node& newParent,
+                      const std::string& newName, unsigned flags) {
+  if (newParent.inode() == nullptr) return reply.error(EXDEV);
+  reply.status(tree().rename(*inode_, name, *newParent.inode(), newName, flags));
+}
+
+void TreeNode::unlink(Reply reply, const std::string& name) {
+  reply.status(tree().unlink(*inode_, name));
+}
+
+void TreeNode::rmdir(Reply reply, const std::string& name) {
+  reply.status(tree().rmdir(*inode_, name));
+}
+
+void TreeNode::readlink(Reply reply) {
+  const auto target = tree().readlink(*inode_);
+  if (!target) return reply.error(target.error());
+  reply.link(*target);
+}
+
+void TreeNode::statfs(Reply reply) {
+  const auto st = tree().statfs(*inode_);
+  if (!st) return reply.error(st.error());
+  reply.statistics(*st);
+}
+
+void TreeNode::getxattr(Reply reply, const std::string& name, size_t room) {
+  const auto value = tree().getxattr(*inode_, name);
+  if (!value) return reply.error(value.error());
+  reply.xattr(*value, room);
+}
+
+void TreeNode::listxattr(Reply reply, size_t room) {
+  const auto names = tree().listxattr(*inode_);
+  if (!names) return reply.error(names.error());
+  std::string list;
+  for (const std::string& name : *names) {
+    // The kernel shows trusted attributes to nobody but root.
+    if (reply.uid() != 0 && name.starts_with("trusted.")) continue;
+    list.append(name).push_back('\0');
+  }
+  reply.xattr(list, room);
+}
+
+void TreeNode::setxattr(Reply reply, const std::string& name, const std::string& value, int flags) {
+  reply.status(tree().setxattr(*inode_, name, value, flags));
+}
+
+void TreeNode::removexattr(Reply reply, const std::string& name) {
+  reply.status(tree().removexattr(*inode_, name));
+}
+
+}  // namespace kilnfs

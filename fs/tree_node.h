@@ -1,0 +1,49 @@
+// A file or directory of a result, a lease or a build. Made for the time of one call: the node
+// table holds the Inode alone.
+#pragma once
+
+#include "fs/mount.h"
+#include "fs/node.h"
+
+namespace kilnfs {
+
+class TreeNode : public Node {
+ public:
+  TreeNode(Mount& mount, InodePtr inode) : mount_(mount), inode_(std::move(inode)) {}
+
+  uint64_t number() const override { return inode_->number(); }
+  Inode* inode() override { return inode_.get(); }
+
+  void getattr(Reply reply, Handle* handle) override;
+  void setattr(Reply reply, const SetAttributes& wanted, Handle* handle) override;
+  void open(Reply reply, int flags) override;
+  void readlink(Reply reply) override;
+  void statfs(Reply reply) override;
+  void lookup(Reply reply, const std::string& name) override;
+  void opendir(Reply reply) override;
+  void create(Reply reply, const std::string& name, int flags, mode_t mode) override;
+  void mknod(Reply reply, const std::string& name, mode_t mode, dev_t device) override;
+  void mkdir(Reply reply, const std::string& name, mode_t mode) override;
+  void symlink(Reply reply, const std::string& name, const std::string& target) override;
+  void link(Reply reply, Node& target, const std::string& name) override;
+  void rename(Reply reply, const std::string& name, Node& newParent, const std::string& newName,
+              unsigned flags) override;
+  void unlink(Reply reply, const std::string& name) override;
+  void rmdir(Reply reply, const std::string& name) override;
+  void getxattr(Reply reply, const std::string& name, size_t room) override;
+  void listxattr(Reply reply, size_t room) override;
+  void setxattr(Reply reply, const std::string& name, const std::string& value, int flags) override;
+  void removexattr(Reply reply, const std::string& name) override;
+
+ private:
+  Tree& tree() const { return inode_->tree(); }
+  void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
+
+  Mount& mount_;
+  const InodePtr inode_;
+};
+
+/// Answers a look-up of a tree's root, which has a name that may be taken away any time.
+void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree);
+
+}  // namespace kilnfs

@@ -1,0 +1,65 @@
+#include "store/tree/file.h"
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace kilnfs {
+
+File::File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace> workspace)
+    : inode_(std::move(inode)),
+      fd_(std::move(fd)),
+      writable_(writable),
+      workspace_(std::move(workspace)) {}
+
+File::~File() {
+  if (workspace_) workspace_->closed(writable_);
+}
+
+Expected<Workspace::Change> File::beginChange() const {
+  if (!writable_) return fail(EBADF);
+  if (!workspace_) return fail(EROFS);
+  auto change = workspace_->beginChange();
+  if (!change) return fail(ESTALE);
+  return std::move(*change);
+}
+
+Expected<size_t> File::append(const void* data, size_t size) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  struct iovec iov = {const_cast<void*>(data), size};
+  // The flag instead of O_APPEND on the descriptor: that would also move what a shared mapping
+  // writes back, and could not follow fcntl(F_SETFL).
+  const ssize_t n = ::pwritev2(fd(), &iov, 1, 0, RWF_APPEND);
+  if (n < 0) return fail(errno);
+  return static_cast<size_t>(n);
+}
+
+Status File::allocate(int mode, off_t offset, off_t length) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  if (::fallocate(fd(), mode, offset, length) != 0) return fail(errno);
+  return {};
+}
+
+Expected<off_t> File::seek(off_t offset, int whence) const {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(EINVAL);
+  const off_t found = ::lseek(fd(), offset, whence);
+  if (found < 0) return fail(errno);
+  return found;
+}
+
+Status File::sync(bool dataOnly) const {
+  if ((dataOnly ? ::fdatasync(fd()) : ::fsync(fd())) != 0) return fail(errno);
+  return {};
+}
+
+Expected<size_t> File::copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const ssize_t n = ::copy_file_range(in.fd(), &inOffset, fd(), &outOffset, size, 0);
+  if (n < 0) return fail(errno);
+  return static_cast<size_t>(n);
+}
+
+}  // namespace kilnfs

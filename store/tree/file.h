@@ -1,0 +1,43 @@
+// An open regular file of a tree. Owns its descriptor and counts as an open of its workspace.
+#pragma once
+
+#include "store/base/error.h"
+#include "store/base/fd.h"
+#include "store/tree/inode.h"
+#include "store/workspace.h"
+
+namespace kilnfs {
+
+class File {
+ public:
+  /// `workspace` may be null (a snapshot's file); it was told of the open already.
+  File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace> workspace);
+  ~File();
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  /// For positioned reads and writes; never O_APPEND nor O_DIRECT. Owned by this object.
+  int fd() const { return fd_.get(); }
+  bool writable() const { return writable_; }
+  const InodePtr& inode() const { return inode_; }
+
+  /// To be held during a write to fd(). ESTALE: the workspace was sealed; EBADF, EROFS.
+  Expected<Workspace::Change> beginChange() const;
+
+  /// Writes at the end, wherever that is now, as O_APPEND does. Takes care of beginChange().
+  Expected<size_t> append(const void* data, size_t size);
+  Status allocate(int mode, off_t offset, off_t length);
+  /// SEEK_DATA and SEEK_HOLE; ENXIO past the end.
+  Expected<off_t> seek(off_t offset, int whence) const;
+  Status sync(bool dataOnly) const;
+  /// copy_file_range(2) from `in`, which may be of another tree.
+  Expected<size_t> copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size);
+
+ private:
+  const InodePtr inode_;
+  const UniqueFd fd_;
+  const bool writable_;
+  const std::shared_ptr<Workspace> workspace_;
+};
+
+}  // namespace kilnfs

@@ -1,0 +1,80 @@
+// A file or directory of a tree that somebody refers to: the kernel, or an open file.
+//
+// It knows by which names it can be reached and which file on disk it is, but holds no descriptor,
+// so a million of them cost memory only. The exception is a file whose last name was removed while
+// it is referred to: it keeps a descriptor, being reachable by nothing else.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <boost/intrusive_ptr.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "store/base/fd.h"
+
+namespace kilnfs {
+
+class Inode;
+class Tree;
+using InodePtr = boost::intrusive_ptr<Inode>;
+void intrusive_ptr_add_ref(Inode* inode);
+void intrusive_ptr_release(Inode* inode);
+
+/// Numbers for nodes of the mounted tree, never used twice. 1 is the root of the mount.
+uint64_t nextNodeNumber();
+
+/// A file on disk, as far as it tells files apart.
+struct BackingId {
+  uint64_t ino = 0;
+  uint32_t dev = 0;
+  bool operator==(const BackingId&) const = default;
+};
+BackingId backingId(const struct stat& st);
+
+class Inode {
+ public:
+  Inode(const Inode&) = delete;
+  Inode& operator=(const Inode&) = delete;
+
+  uint64_t number() const { return number_; }
+  /// S_IFREG, S_IFDIR, ...
+  mode_t type() const { return type_; }
+  bool isDirectory() const { return S_ISDIR(type_); }
+  Tree& tree() const { return *tree_; }
+  const BackingId& backing() const { return backing_; }
+
+ private:
+  friend class Tree;
+  friend void intrusive_ptr_add_ref(Inode* inode);
+  friend void intrusive_ptr_release(Inode* inode);
+
+  struct Link {
+    InodePtr parent;  // null: the root of the tree
+    std::string name;
+  };
+  struct Rare {
+    std::vector<Link> links;         // names beside the first, of hard links
+    std::shared_ptr<UniqueFd> kept;  // O_PATH, once there is no name
+  };
+
+  Inode(std::shared_ptr<Tree> tree, BackingId backing, mode_t type);
+  ~Inode() = default;
+
+  const std::shared_ptr<Tree> tree_;
+  const uint64_t number_;
+  const BackingId backing_;
+  const mode_t type_;
+  std::atomic<uint32_t> refs_{0};  // goes to and from 0 only under the tree's inodes_ lock
+
+  // Guarded by the tree's inodes_ lock:
+  InodePtr parent_;
+  std::unique_ptr<char[]> name_;  // null: the root, or no name left
+  std::unique_ptr<Rare> rare_;
+};
+
+}  // namespace kilnfs

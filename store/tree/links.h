@@ -1,0 +1,17 @@
+// Link counts inside one tree, where files are also linked from other trees.
+#pragma once
+
+#include <functional>
+
+#include "store/base/error.h"
+#include "store/base/fd.h"
+#include "store/tree/inode.h"
+
+namespace kilnfs {
+
+/// Walks a tree once and tells of each file that has more than one name in it. `open` opens a
+/// directory by its path below the root (empty: the root). What can't be read is left out.
+void countLinks(const std::function<Expected<UniqueFd>(const std::string& path)>& open,
+                const std::function<void(const BackingId&, nlink_t)>& found);
+
+}  // namespace kilnfs

@@ -1,0 +1,24 @@
+// System calls on trees that must not follow a symbolic link.
+#pragma once
+
+#include <string>
+
+#include "store/base/error.h"
+#include "store/base/fd.h"
+
+namespace kilnfs {
+
+/// A name of one entry: not empty, no slash, not "." nor "..", no NUL.
+bool plainName(const std::string& name);
+
+/// openat2 that stays beneath `dirFd` and follows nothing; does not create.
+Expected<UniqueFd> openBeneath(int dirFd, const std::string& path, int flags);
+
+/// Another descriptor for the file of `fd`, which may be O_PATH, also of a file without a name.
+Expected<UniqueFd> reopen(int fd, int flags);
+
+/// "/proc/self/fd/N": stands for the file itself, even if that is a symbolic link, where a system
+/// call takes no O_PATH descriptor.
+std::string procPath(int fd);
+
+}  // namespace kilnfs

@@ -1,0 +1,187 @@
+// A snapshot or workspace as a POSIX tree: operations on inodes, without kernel or FUSE types.
+//
+// Snapshots answer EROFS to every change, frozen workspaces ESTALE. What is in a frozen workspace
+// can't be reached any more either, but files that are open can be read on. Symbolic links are
+// never followed, names never leave the tree. Thread-safe; calls block only as the disk does.
+//
+// Locks, in this order: the workspace's gate (a Change), names_, inodes_. Reading and writing data
+// takes none but the gate. names_ is held over the system calls of one operation: shared while a
+// name is resolved, exclusively while names are moved or removed, so that a path stays true while
+// it is used.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "store/snapshot.h"
+#include "store/tree/file.h"
+#include "store/tree/identity.h"
+#include "store/tree/inode.h"
+#include "store/workspace.h"
+
+namespace kilnfs {
+
+class Directory;
+
+/// What setattr changes; the rest stays as it is.
+struct SetAttributes {
+  std::optional<mode_t> mode;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::optional<off_t> size;
+  std::optional<struct timespec> atime, mtime;  // tv_nsec may be UTIME_NOW
+};
+
+class Tree : public std::enable_shared_from_this<Tree> {
+ public:
+  struct Entry {
+    InodePtr inode;
+    struct stat attributes;
+  };
+  struct Created {
+    Entry entry;
+    std::unique_ptr<File> file;
+  };
+
+  /// `outerIno` is the inode number that ".." has in the tree's root.
+  static std::shared_ptr<Tree> create(std::shared_ptr<Snapshot> snapshot, uint64_t outerIno);
+  static std::shared_ptr<Tree> create(std::shared_ptr<Workspace> workspace, uint64_t outerIno);
+  ~Tree();
+
+  bool readOnly() const { return workspace_ == nullptr; }
+  /// True once changes and new look-ups are refused.
+  bool frozen() const { return workspace_ && workspace_->frozen(); }
+
+  // -- names. ENAMETOOLONG, ENOENT, ENOTDIR as for the system calls.
+
+  Expected<Entry> root();
+  Expected<Entry> lookup(Inode& parent, const std::string& name);
+  /// The same, where `parent` is already open.
+  Expected<Entry> lookupAt(int parentFd, Inode& parent, const std::string& name);
+  /// Any type but directories, symbolic links.
+  Expected<Entry> mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
+                        const Creator& creator);
+  Expected<Entry> mkdir(Inode& parent, const std::string& name, mode_t mode,
+                        const Creator& creator);
+  Expected<Entry> symlink(Inode& parent, const std::string& name, const std::string& target,
+                          const Creator& creator);
+  /// EXDEV: `inode` is of another tree.
+  Expected<Entry> link(Inode& inode, Inode& parent, const std::string& name);
+  /// `flags`: RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for others. EXDEV: not one tree.
+  Status rename(Inode& parent, const std::string& name, Inode& newParent,
+                const std::string& newName, unsigned flags);
+  Status unlink(Inode& parent, const std::string& name);
+  Status rmdir(Inode& parent, const std::string& name);
+
+  // -- files
+
+  /// `flags` as for open(2), of a regular file that exists. `mayKeepSuid`: O_TRUNC leaves
+  /// set-id bits alone (the caller is privileged).
+  Expected<std::unique_ptr<File>> open(Inode& inode, int flags, bool mayKeepSuid);
+  /// Opens or makes a regular file; EEXIST with O_EXCL.
+  Expected<Created> create(Inode& parent, const std::string& name, int flags, mode_t mode,
+                           const Creator& creator);
+  Expected<std::unique_ptr<Directory>> openDirectory(Inode& inode);
+  Expected<std::string> readlink(Inode& inode);
+
+  // -- attributes. With `file`, an open file of the inode, they go through it.
+
+  Expected<struct stat> getattr(Inode& inode, const File* file = nullptr);
+  Expected<struct stat> setattr(Inode& inode, const SetAttributes& wanted,
+                                const File* file = nullptr);
+  Expected<std::string> getxattr(Inode& inode, const std::string& name);
+  Expected<std::vector<std::string>> listxattr(Inode& inode);
+  /// `flags`: 0, XATTR_CREATE or XATTR_REPLACE.
+  Status setxattr(Inode& inode, const std::string& name, const std::string& value, int flags);
+  Status removexattr(Inode& inode, const std::string& name);
+  Expected<struct statvfs> statfs(Inode& inode);
+
+  // -- inode numbers: a bijection of those on disk, another one in each tree
+
+  uint64_t visibleIno(const BackingId& backing) const;
+  /// Of an entry of `parent` that has `ino` on disk.
+  uint64_t visibleIno(const Inode& parent, uint64_t ino) const;
+  /// What ".." has in a directory.
+  uint64_t parentIno(const Inode& directory) const;
+  /// The number that a tree of `key` gives to `ino` on its own device.
+  static uint64_t visibleIno(const std::string& key, uint64_t ino);
+
+  /// Known inodes, for metrics and tests.
+  size_t knownInodes() const;
+
+ private:
+  friend void intrusive_ptr_release(Inode* inode);
+  struct Opened {
+    UniqueFd fd;
+    struct stat attributes;  // as on disk
+  };
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(const BackingId& id) const;
+    size_t operator()(const Inode* inode) const { return (*this)(inode->backing()); }
+  };
+  struct Equal {
+    using is_transparent = void;
+    template <class A, class B>
+    bool operator()(const A& a, const B& b) const {
+      return id(a) == id(b);
+    }
+    static const BackingId& id(const BackingId& id) { return id; }
+    static const BackingId& id(const Inode* inode) { return inode->backing(); }
+  };
+
+  Tree(std::shared_ptr<Snapshot> snapshot, std::shared_ptr<Workspace> workspace, uint64_t outerIno);
+
+  // Where an inode's backing file is: the only place that knows. Takes no lock but inodes_; names_
+  // is held (shared) by the caller, or the inode can't move.
+  Expected<Opened> openBacking(const Inode& inode, int flags) const;
+  Expected<UniqueFd> openParent(const Inode& parent) const;
+  Expected<UniqueFd> openPath(const std::string& path, int flags) const;
+  std::vector<std::string> paths(const Inode& inode) const;
+  std::shared_ptr<UniqueFd> keptFd(const Inode& inode) const;
+  static bool walkUp(const Inode& inode, std::string& path);
+
+  Expected<Workspace::Change> beginChange() const;
+  Status refuseFrozen() const;
+  Expected<Entry> enter(int parentFd, Inode& parent, const std::string& name);
+
+  InodePtr intern(const struct stat& st, Inode* parent, const std::string& name);
+  InodePtr find(const BackingId& backing);
+  void addName(Inode& inode, Inode& parent, const std::string& name);
+  void removeName(Inode& inode, const Inode& parent, const std::string& name,
+                  std::shared_ptr<UniqueFd> kept);
+  bool isLastName(const Inode& inode, const Inode& parent, const std::string& name) const;
+  Status remove(Inode& parent, const std::string& name, bool directory);
+  void renamed(const InodePtr& moved, Inode& from, const std::string& name, Inode& to,
+               const std::string& newName);
+  std::shared_ptr<UniqueFd> keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
+                                       const std::string& name) const;
+
+  struct stat seen(struct stat st) const;
+  nlink_t linksInside(const struct stat& st) const;
+
+  const std::shared_ptr<Snapshot> snapshot_;  // one of the two
+  const std::shared_ptr<Workspace> workspace_;
+  const TreeRoot& place_;
+  const uint64_t salt_;
+  const uint64_t outerIno_;
+  mutable std::shared_mutex names_;
+  mutable std::mutex inodes_;
+  std::unordered_set<Inode*, Hash, Equal> known_;  // guarded by inodes_
+  mutable std::atomic<uint32_t> rootDev_{0};       // 0: not known yet
+
+  mutable std::once_flag linksCounted_;
+  mutable std::map<BackingId, nlink_t, bool (*)(const BackingId&, const BackingId&)> links_;
+};
+
+}  // namespace kilnfs

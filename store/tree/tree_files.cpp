@@ -1,0 +1,248 @@
+// Files of a tree: opening, attributes, extended attributes.
+
+#include <fcntl.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "store/tree/directory.h"
+#include "store/tree/system.h"
+#include "store/tree/tree.h"
+
+namespace kilnfs {
+namespace {
+
+// What of a caller's flags concerns the backing file. Not O_APPEND (see File::append), and not
+// O_DIRECT: the kernel's buffers for us are not aligned as that wants.
+constexpr int kBackingFlags = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
+
+bool wantsWrite(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
+}
+
+// What write(2) by somebody without privilege takes away, as the kernel does for a plain file.
+void dropSuid(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return;
+  mode_t drop = st.st_mode & S_ISUID;
+  if ((st.st_mode & S_IXGRP) != 0) drop |= st.st_mode & S_ISGID;
+  if (drop != 0) ::fchmod(fd, st.st_mode & ~drop & 07777);
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeepSuid) {
+  if (!S_ISREG(inode.type())) return fail(inode.isDirectory() ? EISDIR : EINVAL);
+  const bool writable = wantsWrite(flags);
+  std::optional<Workspace::Change> change;
+  if (writable) {
+    auto begun = beginChange();
+    if (!begun) return Failure(begun.error());
+    change = std::move(*begun);
+  } else if (auto ok = refuseFrozen(); !ok) {
+    return Failure(ok.error());
+  }
+  const int backing = flags & kBackingFlags;
+  // Reading a result must not write to it, so also no access time.
+  const int quiet = readOnly() || (flags & O_NOATIME) != 0 ? O_NOATIME : 0;
+  const std::shared_lock lock(names_);
+  auto opened = openBacking(inode, backing | quiet);
+  if (!opened && opened.error().code == EPERM && quiet != 0) opened = openBacking(inode, backing);
+  if (!opened) return Failure(opened.error());
+  if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSuid(opened->fd.get());
+  if (workspace_) workspace_->opened(writable);
+  return std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
+}
+
+Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int flags, mode_t mode,
+                                     const Creator& creator) {
+  if (!plainName(name)) return fail(EINVAL);
+  UniqueFd fd;
+  {
+    const auto change = beginChange();
+    if (!change) return Failure(change.error());
+    const std::shared_lock lock(names_);
+    const auto dir = openParent(parent);
+    if (!dir) return Failure(dir.error());
+    {
+      const ActAs as(creator);
+      fd.reset(::openat(dir->get(), name.c_str(),
+                        (flags & kBackingFlags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                        as.mode(mode & 07777)));
+    }
+    if (fd.valid()) {
+      struct stat st;
+      if (::fstat(fd.get(), &st) != 0) return fail(errno);
+      Created created{{intern(st, &parent, name), {}}, nullptr};
+      created.entry.attributes = seen(st);
+      const bool writable = wantsWrite(flags);
+      workspace_->opened(writable);
+      created.file =
+          std::make_unique<File>(created.entry.inode, std::move(fd), writable, workspace_);
+      return created;
+    }
+    if (errno != EEXIST || (flags & O_EXCL) != 0) return fail(errno);
+  }
+  auto entry = lookup(parent, name);
+  if (!entry) return Failure(entry.error());
+  auto file = open(*entry->inode, flags, creator.uid == 0);
+  if (!file) return Failure(file.error());
+  auto attributes = getattr(*entry->inode, file->get());
+  if (attributes) entry->attributes = *attributes;
+  return Created{std::move(*entry), std::move(*file)};
+}
+
+Expected<std::unique_ptr<Directory>> Tree::openDirectory(Inode& inode) {
+  if (!inode.isDirectory()) return fail(ENOTDIR);
+  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
+  const std::shared_lock lock(names_);
+  const int flags = O_RDONLY | O_DIRECTORY;
+  auto opened = openBacking(inode, flags | (readOnly() ? O_NOATIME : 0));
+  if (!opened && opened.error().code == EPERM && readOnly()) opened = openBacking(inode, flags);
+  if (!opened) return Failure(opened.error());
+  if (workspace_) workspace_->opened(false);
+  return std::make_unique<Directory>(InodePtr(&inode), std::move(opened->fd), workspace_);
+}
+
+Expected<std::string> Tree::readlink(Inode& inode) {
+  if (!S_ISLNK(inode.type())) return fail(EINVAL);
+  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  std::string target(PATH_MAX, '\0');
+  const ssize_t n = ::readlinkat(opened->fd.get(), "", target.data(), target.size());
+  if (n < 0) return fail(errno);
+  target.resize(static_cast<size_t>(n));
+  return target;
+}
+
+Expected<struct stat> Tree::getattr(Inode& inode, const File* file) {
+  struct stat st;
+  if (file != nullptr) {
+    if (::fstat(file->fd(), &st) != 0) return fail(errno);
+    return seen(st);
+  }
+  // Not refused in a frozen workspace: fstat of a file that is open must go on working.
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  return seen(opened->attributes);
+}
+
+namespace {
+
+Status setSize(const std::string& path, off_t size, const File* file) {
+  const bool through = file != nullptr && file->writable();
+  const int failed = through ? ::ftruncate(file->fd(), size) : ::truncate(path.c_str(), size);
+  if (failed != 0) return fail(errno);
+  return {};
+}
+
+// In an order in which nothing undoes what went before: a new owner clears set-id bits, a new size
+// changes the times.
+Status apply(int fd, const SetAttributes& wanted, const File* file) {
+  const std::string path = procPath(fd);
+  if (wanted.size) {
+    if (auto done = setSize(path, *wanted.size, file); !done) return done;
+  }
+  if (wanted.uid || wanted.gid) {
+    const uid_t uid = wanted.uid.value_or(static_cast<uid_t>(-1));
+    const gid_t gid = wanted.gid.value_or(static_cast<gid_t>(-1));
+    if (::fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  }
+  if (wanted.mode) {
+    if (::chmod(path.c_str(), *wanted.mode & 07777) != 0) return fail(errno);
+  }
+  if (wanted.atime || wanted.mtime) {
+    const struct timespec omit = {0, UTIME_OMIT};
+    const struct timespec times[2] = {wanted.atime.value_or(omit), wanted.mtime.value_or(omit)};
+    if (::utimensat(fd, "", times, AT_EMPTY_PATH) != 0) return fail(errno);
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<struct stat> Tree::setattr(Inode& inode, const SetAttributes& wanted, const File* file) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  if (auto done = apply(opened->fd.get(), wanted, file); !done) return Failure(done.error());
+  struct stat st;
+  if (::fstat(opened->fd.get(), &st) != 0) return fail(errno);
+  return seen(st);
+}
+
+Expected<std::string> Tree::getxattr(Inode& inode, const std::string& name) {
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  const std::string path = procPath(opened->fd.get());
+  std::string value(256, '\0');
+  for (;;) {
+    const ssize_t n = ::getxattr(path.c_str(), name.c_str(), value.data(), value.size());
+    if (n >= 0) {
+      value.resize(static_cast<size_t>(n));
+      return value;
+    }
+    if (errno != ERANGE || value.size() >= XATTR_SIZE_MAX) return fail(errno);
+    value.resize(XATTR_SIZE_MAX);
+  }
+}
+
+Expected<std::vector<std::string>> Tree::listxattr(Inode& inode) {
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  const std::string path = procPath(opened->fd.get());
+  std::string list(1024, '\0');
+  ssize_t n = ::listxattr(path.c_str(), list.data(), list.size());
+  if (n < 0 && errno == ERANGE) {
+    list.resize(XATTR_LIST_MAX);
+    n = ::listxattr(path.c_str(), list.data(), list.size());
+  }
+  if (n < 0) return fail(errno);
+  std::vector<std::string> names;
+  for (size_t at = 0; at < static_cast<size_t>(n); at += names.back().size() + 1) {
+    names.emplace_back(list.c_str() + at);
+  }
+  return names;
+}
+
+Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& value, int flags) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  if (::setxattr(procPath(opened->fd.get()).c_str(), name.c_str(), value.data(), value.size(),
+                 flags) != 0) {
+    return fail(errno);
+  }
+  return {};
+}
+
+Status Tree::removexattr(Inode& inode, const std::string& name) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  if (::removexattr(procPath(opened->fd.get()).c_str(), name.c_str()) != 0) return fail(errno);
+  return {};
+}
+
+Expected<struct statvfs> Tree::statfs(Inode& inode) {
+  const std::shared_lock lock(names_);
+  auto opened = openBacking(inode, O_PATH);
+  struct statvfs st;
+  if (!opened) return Failure(opened.error());
+  if (::fstatvfs(opened->fd.get(), &st) != 0) return fail(errno);
+  return st;
+}
+
+}  // namespace kilnfs

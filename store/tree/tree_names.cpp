@@ -1,0 +1,288 @@
+// Names of a tree: looking up, making, moving, removing; and which inode has which.
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "store/tree/system.h"
+#include "store/tree/tree.h"
+
+namespace kilnfs {
+
+// -- which inode has which names
+
+InodePtr Tree::find(const BackingId& backing) {
+  const std::lock_guard lock(inodes_);
+  const auto it = known_.find(backing);
+  return it != known_.end() ? InodePtr(*it) : nullptr;
+}
+
+InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& name) {
+  const BackingId backing = backingId(st);
+  const mode_t type = st.st_mode & S_IFMT;
+  // Dropped after the lock: releasing an inode takes it.
+  InodePtr found;
+  InodePtr formerParent;
+  std::shared_ptr<UniqueFd> kept;
+  const std::lock_guard lock(inodes_);
+  const auto it = known_.find(backing);
+  if (it != known_.end() && (*it)->type_ == type) {
+    found = *it;
+    if (parent == nullptr) return found;
+    if (found->rare_) kept = std::move(found->rare_->kept);  // it has a name again
+    // A directory has one name: another one means that it was moved behind our back.
+    if (found->isDirectory() && (found->parent_ != parent || name != found->name_.get())) {
+      formerParent = std::move(found->parent_);
+    }
+    addName(*found, *parent, name);
+    return found;
+  }
+  // Another type: the file was replaced behind our back, and its number used again.
+  if (it != known_.end()) known_.erase(it);
+  found = new Inode(shared_from_this(), backing, type);
+  known_.insert(found.get());
+  if (parent != nullptr) addName(*found, *parent, name);
+  return found;
+}
+
+void Tree::addName(Inode& inode, Inode& parent, const std::string& name) {
+  if (!inode.parent_) {
+    inode.parent_ = &parent;
+    inode.name_ = std::make_unique<char[]>(name.size() + 1);
+    std::memcpy(inode.name_.get(), name.c_str(), name.size() + 1);
+    return;
+  }
+  if (inode.parent_ == &parent && name == inode.name_.get()) return;
+  if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
+  auto& links = inode.rare_->links;
+  const bool known = std::any_of(links.begin(), links.end(), [&](const Inode::Link& link) {
+    return link.parent == &parent && link.name == name;
+  });
+  if (!known) links.push_back({&parent, name});
+}
+
+bool Tree::isLastName(const Inode& inode, const Inode& parent, const std::string& name) const {
+  const std::lock_guard lock(inodes_);
+  return (!inode.rare_ || inode.rare_->links.empty()) && inode.parent_ == &parent &&
+         name == inode.name_.get();
+}
+
+void Tree::removeName(Inode& inode, const Inode& parent, const std::string& name,
+                      std::shared_ptr<UniqueFd> kept) {
+  InodePtr dropped;  // after the lock
+  const std::lock_guard lock(inodes_);
+  if (inode.parent_ == &parent && name == inode.name_.get()) {
+    dropped = std::move(inode.parent_);
+    inode.name_.reset();
+    if (inode.rare_ && !inode.rare_->links.empty()) {
+      Inode::Link next = std::move(inode.rare_->links.back());
+      inode.rare_->links.pop_back();
+      addName(inode, *next.parent, next.name);
+      next.parent.detach()->refs_.fetch_sub(1);  // addName holds it
+    }
+  } else if (inode.rare_) {
+    auto& links = inode.rare_->links;
+    const auto it = std::find_if(links.begin(), links.end(), [&](const Inode::Link& link) {
+      return link.parent == &parent && link.name == name;
+    });
+    if (it != links.end()) {
+      dropped = std::move(it->parent);
+      links.erase(it);
+    }
+  }
+  if (kept && !inode.parent_) {
+    if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
+    inode.rare_->kept = std::move(kept);
+  }
+}
+
+std::shared_ptr<UniqueFd> Tree::keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
+                                           const std::string& name) const {
+  if (!inode || !isLastName(*inode, parent, name)) return nullptr;
+  auto fd = openBeneath(parentFd, name, O_PATH | O_NOFOLLOW);
+  return fd ? std::make_shared<UniqueFd>(std::move(*fd)) : nullptr;
+}
+
+size_t Tree::knownInodes() const {
+  const std::lock_guard lock(inodes_);
+  return known_.size();
+}
+
+// -- looking up
+
+Expected<Tree::Entry> Tree::root() {
+  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
+  const auto fd = place_.open("", O_PATH | O_DIRECTORY);
+  if (!fd) return Failure(fd.error());
+  struct stat st;
+  if (::fstat(fd->get(), &st) != 0) return fail(errno);
+  rootDev_ = backingId(st).dev;
+  Entry entry{intern(st, nullptr, {}), {}};
+  entry.attributes = seen(st);
+  return entry;
+}
+
+Expected<Tree::Entry> Tree::enter(int parentFd, Inode& parent, const std::string& name) {
+  struct stat st;
+  if (::fstatat(parentFd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  Entry entry{intern(st, &parent, name), {}};
+  entry.attributes = seen(st);
+  return entry;
+}
+
+Expected<Tree::Entry> Tree::lookup(Inode& parent, const std::string& name) {
+  if (!plainName(name)) return fail(EINVAL);
+  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
+  const std::shared_lock lock(names_);
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  return enter(dir->get(), parent, name);
+}
+
+Expected<Tree::Entry> Tree::lookupAt(int parentFd, Inode& parent, const std::string& name) {
+  if (!plainName(name)) return fail(EINVAL);
+  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
+  const std::shared_lock lock(names_);
+  return enter(parentFd, parent, name);
+}
+
+// -- making
+
+Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
+                                  const Creator& creator) {
+  if (!plainName(name) || S_ISDIR(mode) || S_ISLNK(mode)) return fail(EINVAL);
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  {
+    const ActAs as(creator);
+    if (::mknodat(dir->get(), name.c_str(), as.mode(mode), device) != 0) return fail(errno);
+  }
+  return enter(dir->get(), parent, name);
+}
+
+Expected<Tree::Entry> Tree::mkdir(Inode& parent, const std::string& name, mode_t mode,
+                                  const Creator& creator) {
+  if (!plainName(name)) return fail(EINVAL);
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  {
+    const ActAs as(creator);
+    if (::mkdirat(dir->get(), name.c_str(), as.mode(mode)) != 0) return fail(errno);
+  }
+  return enter(dir->get(), parent, name);
+}
+
+Expected<Tree::Entry> Tree::symlink(Inode& parent, const std::string& name,
+                                    const std::string& target, const Creator& creator) {
+  if (!plainName(name)) return fail(EINVAL);
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  {
+    const ActAs as(creator);
+    if (::symlinkat(target.c_str(), dir->get(), name.c_str()) != 0) return fail(errno);
+  }
+  return enter(dir->get(), parent, name);
+}
+
+Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string& name) {
+  if (&inode.tree() != this || &parent.tree() != this) return fail(EXDEV);
+  if (!plainName(name)) return fail(EINVAL);
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::shared_lock lock(names_);
+  if (keptFd(inode)) return fail(ENOENT);
+  const auto file = openBacking(inode, O_PATH);
+  if (!file) return Failure(file.error());
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  if (::linkat(AT_FDCWD, procPath(file->fd.get()).c_str(), dir->get(), name.c_str(),
+               AT_SYMLINK_FOLLOW) != 0) {
+    return fail(errno);
+  }
+  return enter(dir->get(), parent, name);
+}
+
+// -- removing and moving
+
+Status Tree::remove(Inode& parent, const std::string& name, bool directory) {
+  if (!plainName(name)) return fail(EINVAL);
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::unique_lock lock(names_);
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  struct stat st;
+  if (::fstatat(dir->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  const InodePtr inode = find(backingId(st));
+  auto kept = keepIfLast(inode, dir->get(), parent, name);
+  if (::unlinkat(dir->get(), name.c_str(), directory ? AT_REMOVEDIR : 0) != 0) return fail(errno);
+  if (inode) removeName(*inode, parent, name, std::move(kept));
+  return {};
+}
+
+Status Tree::unlink(Inode& parent, const std::string& name) {
+  return remove(parent, name, false);
+}
+
+Status Tree::rmdir(Inode& parent, const std::string& name) {
+  return remove(parent, name, true);
+}
+
+void Tree::renamed(const InodePtr& moved, Inode& from, const std::string& name, Inode& to,
+                   const std::string& newName) {
+  if (!moved) return;
+  removeName(*moved, from, name, nullptr);
+  const std::lock_guard lock(inodes_);
+  addName(*moved, to, newName);
+}
+
+Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
+                    const std::string& newName, unsigned flags) {
+  if (&parent.tree() != this || &newParent.tree() != this) return fail(EXDEV);
+  if (!plainName(name) || !plainName(newName)) return fail(EINVAL);
+  if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE) return fail(EINVAL);
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  const std::unique_lock lock(names_);
+  const auto from = openParent(parent);
+  if (!from) return Failure(from.error());
+  const auto to = openParent(newParent);
+  if (!to) return Failure(to.error());
+
+  struct stat st;
+  if (::fstatat(from->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  const InodePtr moved = find(backingId(st));
+  InodePtr target;
+  bool sameFile = false;
+  struct stat targetSt;
+  if (::fstatat(to->get(), newName.c_str(), &targetSt, AT_SYMLINK_NOFOLLOW) == 0) {
+    target = find(backingId(targetSt));
+    sameFile = backingId(st) == backingId(targetSt);
+  }
+  std::shared_ptr<UniqueFd> kept;
+  if (flags == 0 && !sameFile) kept = keepIfLast(target, to->get(), newParent, newName);
+  if (::renameat2(from->get(), name.c_str(), to->get(), newName.c_str(), flags) != 0) {
+    return fail(errno);
+  }
+  if (sameFile) return {};  // two links to one file: nothing happened
+  if (flags == RENAME_EXCHANGE) {
+    renamed(target, newParent, newName, parent, name);
+  } else if (target) {
+    removeName(*target, newParent, newName, std::move(kept));
+  }
+  renamed(moved, parent, name, newParent, newName);
+  return {};
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,196 @@
+// Commands that the store carries out while kiln waits: build, wait, import and the rest.
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <optional>
+#include <thread>
+
+#include "tools/kiln/commands.h"
+#include "tools/kiln/control_file.h"
+#include "tools/kiln/progress.h"
+#include "tools/kiln/status_table.h"
+#include "tools/kiln/words.h"
+
+namespace kilnfs {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds kLook{50};       // how often the id of a new build is looked for
+constexpr milliseconds kRefresh{1000};  // how often the queue is asked
+
+// A stop signal would end the wait (the kernel interrupts the write for it), and with the last
+// waiter the build. So Ctrl-Z does nothing while kiln waits; Ctrl-C does what it says.
+void ignoreStops() {
+  ::signal(SIGTSTP, SIG_IGN);
+}
+
+std::string workingDirectory() {
+  char* cwd = getcwd(nullptr, 0);
+  std::string path = cwd == nullptr ? "" : cwd;
+  ::free(cwd);
+  return path;
+}
+
+// What the store says about a build, for the status line.
+std::string placeInQueue(const std::string& mount, const std::string& id) {
+  auto control = ControlFile::open(mount);
+  if (!control) return {};
+  const auto answer = control->command({"status"});
+  return answer ? buildState(answer->json, id) : std::string();
+}
+
+// Copies the log of a build to stdout, on a thread of its own.
+class LogStream {
+ public:
+  LogStream(std::string mount, std::string id, StatusLine& line)
+      : thread_([this, mount = std::move(mount), id = std::move(id), &line] {
+          auto control = ControlFile::open(mount);
+          if (!control) return line.print(control.error().message);
+          const auto done = control->follow(id, [this, &line](std::string_view bytes) {
+            if (!started_.exchange(true)) line.clear();
+            return writeAll(STDOUT_FILENO, bytes, "stdout");
+          });
+          if (!done) line.print(done.error().message);
+        }) {}
+  ~LogStream() { thread_.join(); }
+  LogStream(const LogStream&) = delete;
+  LogStream& operator=(const LogStream&) = delete;
+  /// Whether there was something in the log.
+  bool started() const { return started_; }
+
+ private:
+  std::atomic<bool> started_{false};
+  std::thread thread_;
+};
+
+// The answer to a `build --wait`, its log streamed meanwhile.
+Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, const Words& words,
+                              bool showLog, StatusLine& line) {
+  Expected<Answer> answer = fail(EIO);
+  std::optional<LogStream> log;
+  std::string id;
+  milliseconds asked{-kRefresh};
+  runWithTicks(
+      [&] { answer = control.command(words); }, kLook,
+      [&](milliseconds elapsed) {
+        if (id.empty()) {
+          const auto known = control.peek();
+          if (!known || known->text("id").empty()) return;
+          id = known->text("id");
+          if (showLog) log.emplace(mount, id, line);
+        }
+        if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
+        asked = elapsed;
+        line.show(fmt::format("{}: {}, {}", id, placeInQueue(mount, id), durationText(elapsed)));
+      });
+  // A build that was over before its id was seen still shows its log; a stored one has none to
+  // show.
+  if (showLog && !log && answer && answer->text("cached") != "true" &&
+      answer->json.contains("exit")) {
+    log.emplace(mount, answer->text("id"), line);
+  }
+  return answer;
+}
+
+std::string buildOutcome(const Answer& answer, milliseconds took) {
+  const std::string id = answer.text("id");
+  if (answer.text("cached") == "true") return id + ": was in the store";
+  if (answer.ok) return fmt::format("{}: {} in {}", id, answer.text("state"), durationText(took));
+  if (id.empty()) return failureText(answer);
+  const std::string message = failureText(answer);
+  return message.find(id) == std::string::npos ? id + ": " + message : message;
+}
+
+int printJson(const Answer& answer) {
+  const auto text = answer.json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const auto written = writeAll(STDOUT_FILENO, text + "\n", "stdout");
+  return written ? exitStatus(answer) : complain(written.error().message);
+}
+
+// What stays on the screen of the answer to a command that is no build.
+int printAnswer(const Answer& answer) {
+  if (!answer.ok) return complain(failureText(answer), exitStatus(answer));
+  const auto text = answerText(answer.json);
+  if (text.empty()) return 0;
+  const auto written = writeAll(STDOUT_FILENO, text, "stdout");
+  return written ? 0 : complain(written.error().message);
+}
+
+int failed(const Error& error) {
+  return complain(error.message, error.code == EINTR
+                                     ? kSignalBase + SIGINT
+                                     : (error.code == E2BIG ? kExitUsage : kExitRefused));
+}
+
+}  // namespace
+
+int complain(const std::string& text, int status) {
+  (void)writeAll(STDERR_FILENO, "kiln: " + text + "\n", "stderr");
+  return status;
+}
+
+int runBuild(const std::string& mount, const Words& words) {
+  const auto request = splitBuildWords(words);
+  auto control = ControlFile::open(mount);
+  if (!control) return failed(control.error());
+  const auto line = withAbsolutePaths(request.words, workingDirectory());
+  if (request.detach) {
+    const auto answer = control->command(line);
+    if (!answer) return failed(answer.error());
+    if (request.json) return printJson(*answer);
+    if (!answer->ok) return complain(failureText(*answer), exitStatus(*answer));
+    const auto written = writeAll(STDOUT_FILENO, answer->text("id") + "\n", "stdout");
+    return written ? 0 : complain(written.error().message);
+  }
+  ignoreStops();
+  const auto start = std::chrono::steady_clock::now();
+  StatusLine status;
+  const auto answer = waitForBuild(mount, *control, line, !request.json, status);
+  if (!answer) {
+    status.clear();
+    return failed(answer.error());
+  }
+  const auto took =
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
+  status.print(buildOutcome(*answer, took));
+  return request.json ? printJson(*answer) : exitStatus(*answer);
+}
+
+int runControlCommand(const std::string& mount, const Words& words, bool json) {
+  auto control = ControlFile::open(mount);
+  if (!control) return failed(control.error());
+  const auto line = withAbsolutePaths(words, workingDirectory());
+  const bool copies = words[0] == "import" || words[0] == "export";
+  const bool waits = copies || words[0] == "wait" || words[0] == "complete-deletes";
+  if (waits) ignoreStops();
+  StatusLine status;
+  const std::string what = words[0] + (words.size() > 1 ? " " + words[1] : "");
+  if (copies && !status.terminal()) status.print(what);
+  Expected<Answer> answer = fail(EIO);
+  const auto took = runWithTicks(
+      [&] { answer = control->command(line); }, kRefresh,
+      [&](milliseconds elapsed) {
+        if (!waits) return;
+        const std::string place =
+            words[0] == "wait" && words.size() == 2 ? placeInQueue(mount, words[1]) + ", " : "";
+        status.show(what + ": " + place + durationText(elapsed));
+      });
+  status.clear();
+  if (!answer) return failed(answer.error());
+  if (copies && answer->ok) status.print(what + ": done in " + durationText(took));
+  if (json) return printJson(*answer);
+  return copies && answer->ok ? 0 : printAnswer(*answer);
+}
+
+int runFollow(const std::string& mount, const Words& words) {
+  if (words.size() != 2) return complain("usage: kiln follow ID", kExitUsage);
+  auto control = ControlFile::open(mount);
+  if (!control) return failed(control.error());
+  const auto done = control->follow(
+      words[1], [](std::string_view bytes) { return writeAll(STDOUT_FILENO, bytes, "stdout"); });
+  return done ? 0 : failed(done.error());
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,157 @@
+#include "tools/kiln/status_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <vector>
+
+namespace kilnfs {
+namespace {
+
+using nlohmann::json;
+
+// Bytes of a store's names may be no UTF-8; they are shown as U+FFFD then.
+std::string dumped(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string bytesText(double bytes) {
+  constexpr double kStep = 1024;
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  size_t unit = 0;
+  while (bytes >= kStep && unit + 1 < std::size(kUnits)) {
+    bytes /= kStep;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
+}
+
+std::string clockText(int64_t seconds) {
+  const std::time_t time = seconds;
+  struct tm parts {};
+  if (localtime_r(&time, &parts) == nullptr) return std::to_string(seconds);
+  return fmt::format("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+bool isTime(const std::string& name) {
+  return name == "queued" || name == "started" || name == "ended" || name == "since";
+}
+
+std::string cell(const std::string& name, const json& value) {
+  if (value.is_null()) return "-";
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_string()) {
+    const auto text = value.get<std::string>();
+    return text.empty() ? "-" : text;
+  }
+  if (value.is_number() && name.ends_with("bytes")) return bytesText(value.get<double>());
+  if (value.is_number() && name.ends_with("Bytes")) return bytesText(value.get<double>());
+  if (value.is_number_integer() && isTime(name)) {
+    return value.get<int64_t>() == 0 ? "-" : clockText(value.get<int64_t>());
+  }
+  if (value.is_number_float()) return fmt::format("{:.1f}", value.get<double>());
+  return dumped(value);
+}
+
+// The members of all rows, each once, what names the row first.
+std::vector<std::string> columnsOf(const json& rows) {
+  std::vector<std::string> columns;
+  const auto add = [&columns](const std::string& name) {
+    if (std::find(columns.begin(), columns.end(), name) == columns.end()) columns.push_back(name);
+  };
+  for (const char* first : {"id", "lease", "name", "cache", "state"}) {
+    for (const auto& row : rows) {
+      if (row.is_object() && row.contains(first)) add(first);
+    }
+  }
+  for (const auto& row : rows) {
+    if (!row.is_object()) continue;
+    for (const auto& [name, value] : row.items()) add(name);
+  }
+  return columns;
+}
+
+std::string table(const json& rows) {
+  const auto columns = columnsOf(rows);
+  std::vector<std::vector<std::string>> cells{columns};
+  for (const auto& row : rows) {
+    auto& line = cells.emplace_back();
+    if (!row.is_object()) {
+      line.push_back(cell("", row));
+      continue;
+    }
+    for (const auto& name : columns)
+      line.push_back(row.contains(name) ? cell(name, row[name]) : "-");
+  }
+  if (columns.empty()) cells.erase(cells.begin());
+  std::string out;
+  for (const auto& line : cells) {
+    std::string text = " ";
+    for (size_t i = 0; i < line.size(); ++i) {
+      size_t width = 0;
+      for (const auto& other : cells)
+        width = std::max(width, i < other.size() ? other[i].size() : 0);
+      text += fmt::format(" {:<{}} ", line[i], width);
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    out += text + "\n";
+  }
+  return out;
+}
+
+std::string members(const json& object) {
+  std::string out;
+  for (const auto& [name, value] : object.items()) {
+    out += fmt::format("  {}: {}\n", name, cell(name, value));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string statusTable(const json& status) {
+  std::string out;
+  for (const auto& [name, value] : status.items()) {
+    if (name == "ok") continue;
+    if (value.is_array()) {
+      out += fmt::format("{}: {}\n", name, value.empty() ? "none" : std::to_string(value.size()));
+      out += table(value);
+    } else if (value.is_object()) {
+      out += name + ":\n" + members(value);
+    } else {
+      out += fmt::format("{}: {}\n", name, cell(name, value));
+    }
+  }
+  return out;
+}
+
+std::string buildState(const json& status, const std::string& id) {
+  std::string state;
+  size_t before = 0;
+  const auto builds = status.find("builds");
+  if (builds != status.end() && builds->is_array()) {
+    for (const auto& build : *builds) {
+      if (!build.is_object()) continue;
+      const std::string itsState = build.value("state", "");
+      if (build.value("id", "") == id) {
+        state = itsState;
+        break;
+      }
+      if (itsState == "queued") ++before;
+    }
+  }
+  if (state.empty()) return "waiting";
+  if (state != "queued" || before == 0) return state;
+  return fmt::format("queued, {} before it", before);
+}
+
+std::string answerText(const json& answer) {
+  std::string out;
+  for (const auto& [name, value] : answer.items()) {
+    if (name != "ok") out += name + ": " + cell(name, value) + "\n";
+  }
+  return out;
+}
+
+}  // namespace kilnfs
