@@ -7,6 +7,7 @@
 #include <optional>
 #include <thread>
 
+#include "tools/kiln/build_finder.h"
 #include "tools/kiln/commands.h"
 #include "tools/kiln/control_file.h"
 #include "tools/kiln/progress.h"
@@ -17,7 +18,7 @@ namespace kilnfs {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kLook{50};       // how often the id of a new build is looked for
+constexpr milliseconds kLook{20};       // how often the id of a new build is looked for
 constexpr milliseconds kRefresh{1000};  // how often the queue is asked
 
 // A stop signal would end the wait (the kernel interrupts the write for it), and with the last
@@ -70,15 +71,18 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
                               bool showLog, StatusLine& line) {
   Expected<Answer> answer = fail(EIO);
   std::optional<LogStream> log;
+  BuildFinder finder(mount);
+  std::atomic<pid_t> requester{0};
   std::string id;
   milliseconds asked{-kRefresh};
-  runWithTicks(
-      [&] { answer = control.command(words); }, kLook,
-      [&](milliseconds elapsed) {
+  const auto request = [&] {
+    requester = gettid();
+    answer = control.command(words);
+  };
+  runWithTicks(request, kLook, [&](milliseconds elapsed) {
         if (id.empty()) {
-          const auto known = control.peek();
-          if (!known || known->text("id").empty()) return;
-          id = known->text("id");
+          id = finder.find(requester);
+          if (id.empty()) return;
           if (showLog) log.emplace(mount, id, line);
         }
         if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;

@@ -67,7 +67,12 @@ std::vector<std::string> columnsOf(const json& rows) {
   }
   for (const auto& row : rows) {
     if (!row.is_object()) continue;
-    for (const auto& [name, value] : row.items()) add(name);
+    for (const auto& [name, value] : row.items()) {
+      if (name != "message") add(name);
+    }
+  }
+  for (const auto& row : rows) {
+    if (row.is_object() && row.contains("message")) add("message");
   }
   return columns;
 }
@@ -127,23 +132,23 @@ std::string statusTable(const json& status) {
 }
 
 std::string buildState(const json& status, const std::string& id) {
-  std::string state;
   size_t before = 0;
-  const auto builds = status.find("builds");
-  if (builds != status.end() && builds->is_array()) {
+  for (const char* list : {"builds", "queue"}) {
+    const auto builds = status.find(list);
+    if (builds == status.end() || !builds->is_array()) continue;
     for (const auto& build : *builds) {
       if (!build.is_object()) continue;
-      const std::string itsState = build.value("state", "");
-      if (build.value("id", "") == id) {
-        state = itsState;
-        break;
+      const std::string state = build.value("state", "");
+      if (build.value("id", "") != id) {
+        before += state == "queued" ? 1 : 0;
+      } else if (state == "queued" && before != 0) {
+        return fmt::format("queued, {} before it", before);
+      } else {
+        return state;
       }
-      if (itsState == "queued") ++before;
     }
   }
-  if (state.empty()) return "waiting";
-  if (state != "queued" || before == 0) return state;
-  return fmt::format("queued, {} before it", before);
+  return "waiting";
 }
 
 std::string answerText(const json& answer) {
