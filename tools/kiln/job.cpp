@@ -65,6 +65,7 @@ Expected<pid_t> start(const std::vector<std::string>& words, const Terminal& ter
                       bool foreground, const sigset_t& mask) {
   std::vector<std::string> copies = words;
   std::vector<char*> argv;
+  argv.reserve(copies.size() + 1);
   for (auto& word : copies) argv.push_back(word.data());
   argv.push_back(nullptr);
   int ends[2];

@@ -96,7 +96,7 @@ int run(int argc, char** argv) {
     return kExitUsage;
   }
   if (words[0].starts_with("-")) {
-    return complain("unknown option " + kilnfs::quoted(words[0]) + "; see kiln help", kExitUsage);
+    return complain("unknown option " + inQuotes(words[0]) + "; see kiln help", kExitUsage);
   }
   return dispatch(mount, words, json);
 }

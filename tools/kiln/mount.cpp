@@ -77,7 +77,7 @@ Expected<std::string> chooseMount(const std::string& option, const std::string& 
   }
   if (mounts.size() == 1) return std::move(mounts.front());
   std::string list;
-  for (const auto& mount : mounts) list += (list.empty() ? "" : ", ") + kilnfs::quoted(mount);
+  for (const auto& mount : mounts) list += (list.empty() ? "" : ", ") + inQuotes(mount);
   return fail(EEXIST, "several kilnfs are mounted (" + list +
                           "); choose one with --mount DIR or KILN_MOUNT=DIR");
 }
@@ -90,19 +90,18 @@ Expected<std::string> findMount(const std::string& option) {
   if (lstat((*mount + "/control").c_str(), &attributes) == 0) return mount;
   const int code = errno;
   if (code == ENOENT || code == ENOTDIR) {
-    return fail(code,
-                kilnfs::quoted(*mount) +
-                    " is not a kilnfs mount; mount a store there with: " + "kilnfs STORE MNT");
+    return fail(code, inQuotes(*mount) + " is not a kilnfs mount; mount a store there with: " +
+                          "kilnfs STORE MNT");
   }
   return Failure(mountError(*mount, *mount, code));
 }
 
 Error mountError(const std::string& mount, const std::string& what, int code) {
   if (code == ENOTCONN || code == ECONNABORTED || code == ESHUTDOWN) {
-    return {code, "the daemon of " + kilnfs::quoted(mount) +
-                      " has gone; start it again with: kilnfs STORE " + kilnfs::quoted(mount)};
+    return {code, "the daemon of " + inQuotes(mount) +
+                      " has gone; start it again with: kilnfs STORE " + inQuotes(mount)};
   }
-  return {code, kilnfs::quoted(what) + ": " + std::strerror(code)};
+  return {code, inQuotes(what) + ": " + std::strerror(code)};
 }
 
 }  // namespace kilnfs

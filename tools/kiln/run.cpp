@@ -33,10 +33,9 @@ class Link {
   static Expected<Link> make(const std::string& target, const std::string& place) {
     if (symlink(target.c_str(), place.c_str()) != 0) {
       if (errno == EEXIST) {
-        return fail(EEXIST,
-                    kilnfs::quoted(place) + " exists; the cache needs a place where nothing is");
+        return fail(EEXIST, inQuotes(place) + " exists; the cache needs a place where nothing is");
       }
-      return failErrno("link to the cache at " + kilnfs::quoted(place));
+      return failErrno("link to the cache at " + inQuotes(place));
     }
     return Link(target, place);
   }

@@ -80,7 +80,7 @@ int runLog(const std::string& mount, const Words& words) {
   struct stat attributes {};
   if (follow) return runFollow(mount, {"follow", id});
   if (lstat(path.c_str(), &attributes) != 0 && errno == ENOENT) {
-    return complain("no log of " + kilnfs::quoted(id) + "; kiln ls logs lists those there are");
+    return complain("no log of " + inQuotes(id) + "; kiln ls logs lists those there are");
   }
   return copyFile(mount, path, 0);
 }

@@ -111,7 +111,7 @@ Expected<CacheOption> parseCacheOption(std::string_view text) {
   if (end == std::string_view::npos) return option;
   option.directory = text.substr(end + 1);
   if (option.directory.empty()) {
-    return fail(EINVAL, "--cache " + kilnfs::quoted(text) + ": no directory after the name");
+    return fail(EINVAL, "--cache " + inQuotes(text) + ": no directory after the name");
   }
   return option;
 }
