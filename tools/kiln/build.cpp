@@ -80,15 +80,15 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
     answer = control.command(words);
   };
   runWithTicks(request, kLook, [&](milliseconds elapsed) {
-        if (id.empty()) {
-          id = finder.find(requester);
-          if (id.empty()) return;
-          if (showLog) log.emplace(mount, id, line);
-        }
-        if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
-        asked = elapsed;
-        line.show(fmt::format("{}: {}, {}", id, placeInQueue(mount, id), durationText(elapsed)));
-      });
+    if (id.empty()) {
+      id = finder.find(requester);
+      if (id.empty()) return;
+      if (showLog) log.emplace(mount, id, line);
+    }
+    if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
+    asked = elapsed;
+    line.show(fmt::format("{}: {}, {}", id, placeInQueue(mount, id), durationText(elapsed)));
+  });
   // A build that was over before its id was seen still shows its log; a stored one has none to
   // show.
   if (showLog && !log && answer && answer->text("cached") != "true" &&
