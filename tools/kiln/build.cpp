@@ -74,7 +74,7 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
   BuildFinder finder(mount);
   std::atomic<pid_t> requester{0};
   std::string id;
-  milliseconds asked{-kRefresh};
+  milliseconds asked{0};
   const auto request = [&] {
     requester = gettid();
     answer = control.command(words);
@@ -87,14 +87,14 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
     }
     if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
     asked = elapsed;
-    line.show(fmt::format("{}: {}, {}", id, placeInQueue(mount, id), durationText(elapsed)));
+    const std::string place = placeInQueue(mount, id);
+    if (log && log->started()) return;
+    line.show(fmt::format("{}: {}, {}", id, place, durationText(elapsed)));
   });
-  // A build that was over before its id was seen still shows its log; a stored one has none to
-  // show.
-  if (showLog && !log && answer && answer->text("cached") != "true" &&
-      answer->json.contains("exit")) {
-    log.emplace(mount, answer->text("id"), line);
-  }
+  // A build that was over before its id was seen still shows its log; one that was stored, or never
+  // begun, has none to show.
+  const bool ran = answer && answer->json.contains("state") && answer->text("cached") != "true";
+  if (showLog && !log && ran) log.emplace(mount, answer->text("id"), line);
   return answer;
 }
 

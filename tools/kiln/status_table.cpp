@@ -34,6 +34,8 @@ std::string clockText(int64_t seconds) {
   return fmt::format("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+constexpr int64_t kFirstTime = 1'000'000'000;
+
 bool isTime(const std::string& name) {
   return name == "queued" || name == "started" || name == "ended" || name == "since";
 }
@@ -47,8 +49,9 @@ std::string cell(const std::string& name, const json& value) {
   }
   if (value.is_number() && name.ends_with("bytes")) return bytesText(value.get<double>());
   if (value.is_number() && name.ends_with("Bytes")) return bytesText(value.get<double>());
-  if (value.is_number_integer() && isTime(name)) {
-    return value.get<int64_t>() == 0 ? "-" : clockText(value.get<int64_t>());
+  // A count may have the name of a time.
+  if (value.is_number_integer() && isTime(name) && value.get<int64_t>() > kFirstTime) {
+    return clockText(value.get<int64_t>());
   }
   if (value.is_number_float()) return fmt::format("{:.1f}", value.get<double>());
   return dumped(value);
@@ -152,6 +155,15 @@ std::string buildState(const json& status, const std::string& id) {
 }
 
 std::string answerText(const json& answer) {
+  const auto builds = answer.find("builds");
+  if (builds != answer.end() && builds->is_array()) {
+    std::string out;
+    for (const auto& build : *builds) out += answerText(build);
+    return out;
+  }
+  if (answer.contains("id") && answer.contains("state")) {
+    return cell("id", answer["id"]) + ": " + cell("state", answer["state"]) + "\n";
+  }
   std::string out;
   for (const auto& [name, value] : answer.items()) {
     if (name != "ok") out += name + ": " + cell(name, value) + "\n";
