@@ -33,6 +33,14 @@ class Workspace : public TreeRoot {
   /// Whether anything was changed since the workspace was made.
   bool changed() const { return changed_; }
 
+  /// For one whose write failed (ENOSPC, EIO): a build whose tmpdir lost data must not succeed, even if
+  /// its command ignores the error. The first one is kept; 0: none.
+  void noteWriteError(int code) {
+    int none = 0;
+    writeError_.compare_exchange_strong(none, code);
+  }
+  int writeError() const { return writeError_; }
+
   /// Counted while a file or directory of the tree is open; writers are also counted as opens.
   /// An open for writing is begun under a Change, so that none slips in behind freezeIfQuiet.
   void opened(bool forWriting);
@@ -51,6 +59,7 @@ class Workspace : public TreeRoot {
   std::shared_mutex gate_;  // shared: a change is under way
   std::atomic<bool> frozen_{false};  // written under gate_ held exclusively
   std::atomic<bool> changed_{false};
+  std::atomic<int> writeError_{0};  // an errno
   std::atomic<int> opens_{0};
   std::atomic<int> writers_{0};
 };

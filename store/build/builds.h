@@ -40,10 +40,10 @@ std::string stateName(BuildState state);  // "timed-out"
 struct BuildStatus {
   Id id;
   BuildState state = BuildState::queued;
-  bool cached = false;      // the store had it already
-  std::optional<int> exit;  // once the command has ended
-  std::optional<int> signal;
-  std::string message;  // why it failed, for people
+  bool cached = false;           // the store had it already
+  std::optional<int> exit = {};  // once the command has ended
+  std::optional<int> signal = {};
+  std::string message = {};  // why it failed, for people
   uid_t uid = 0;
   int64_t queued = 0, started = 0, ended = 0;  // seconds since the epoch, 0: not yet
 };

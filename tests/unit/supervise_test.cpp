@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "store/build/supervised.h"
-#include "tests/unit/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace kilnfs {
 namespace {
@@ -19,7 +19,9 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = Supervised::Clock;
 
-class SuperviseTest : public testing::Test {
+using testing::TempDir;
+
+class SuperviseTest : public ::testing::Test {
  protected:
   SuperviseTest() : output_(::memfd_create("output", MFD_CLOEXEC)) {}
 
@@ -294,7 +296,7 @@ TEST_F(SuperviseTest, LinksNeverLeaveTheDirectory) {
   s.plain = "way";
   EXPECT_TRUE(run(s).error);
   EXPECT_EQ(output(), "");
-  EXPECT_TRUE(outside.empty());
+  EXPECT_EQ(testing::entries(outside.path()), 0U);
 }
 
 TEST_F(SuperviseTest, StartsInADirectoryMadeBelow) {

@@ -1,0 +1,121 @@
+#include "store/build/sources.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <map>
+
+#include "store/build/digest.h"
+
+namespace kilnfs {
+namespace {
+
+namespace fs = std::filesystem;
+
+Failure about(const std::string& path, const Error& error) {
+  return fail(error.code, fmt::format("copy {}: {}", inQuotes(path), error.message));
+}
+
+/// Field by field what determines the result, but for the content that is copied.
+void digestRequest(Digest& digest, const BuildRequest& request, const Account& account) {
+  digest.field("kilnfs build 1");
+  digest.field(request.base ? request.base->str() : "");
+  digest.field(request.argv.size());
+  for (const std::string& word : request.argv) digest.field(word);
+  std::map<std::string, std::string> env;  // a later one wins, the order does not matter
+  for (const std::string& pair : request.env) env[pair.substr(0, pair.find('='))] = pair;
+  digest.field(env.size());
+  for (const auto& [key, pair] : env) digest.field(pair);
+  digest.field(uint64_t{account.uid});
+  digest.field(uint64_t{account.gid});
+  digest.field("sandbox host");
+  digest.field(request.caches.size());
+  for (const BuildRequest::Cache& cache : request.caches) {
+    digest.field(cache.destination.empty() ? cache.name.str() : cache.destination);
+  }
+  digest.field(request.copies.size());
+}
+
+}  // namespace
+
+Expected<std::string> Sources::resolve(const std::string& source, const Requester& who) {
+  if (source.starts_with('/')) return source;
+  if (who.cwd.empty()) {
+    return fail(EINVAL, fmt::format("{} is relative and your working directory is not known: give "
+                                    "an absolute path",
+                                    inQuotes(source)));
+  }
+  return who.cwd + "/" + source;
+}
+
+bool Sources::belowMount(const std::string& path) const {
+  return !mount_.empty() && (path == mount_ || path.starts_with(mount_ + "/"));
+}
+
+Expected<UniqueFd> Sources::open(const std::string& path) const {
+  const std::string normal = fs::path(path).lexically_normal().string();
+  if (!belowMount(normal)) {
+    UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!fd.valid() && errno == ENOENT) {
+      // A link that leads nowhere is copied as it is.
+      fd.reset(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    }
+    if (!fd.valid()) return failErrno("copy " + inQuotes(path));
+    return fd;
+  }
+  const std::string results = mount_ + "/results/";
+  const std::string rest = normal.starts_with(results) ? normal.substr(results.size()) : "";
+  const size_t slash = rest.find('/');
+  auto id = Id::parse(rest.substr(0, slash), "id");
+  if (!id) {
+    return fail(EINVAL, fmt::format("copy {}: of the mounted tree only what is below results/ can "
+                                    "be copied",
+                                    inQuotes(path)));
+  }
+  auto snapshot = store_.result(*id);
+  if (!snapshot) return Failure(snapshot.error());
+  if (*snapshot == nullptr) {
+    return fail(ENOENT, fmt::format("copy {}: no such result", inQuotes(path)));
+  }
+  std::string below = slash == std::string::npos ? "" : rest.substr(slash + 1);
+  while (below.ends_with('/')) below.pop_back();
+  return (*snapshot)->open(below, O_PATH);
+}
+
+Expected<bool> Sources::isDirectory(const std::string& path, const Account& account) const {
+  const ActAs rights(account);
+  if (!rights.ok()) return fail(EPERM, "can't take on the user's rights");
+  auto fd = open(path);
+  if (!fd) return Failure(fd.error());
+  struct stat st = {};
+  if (::fstat(fd->get(), &st) != 0) return failErrno("copy " + inQuotes(path));
+  return S_ISDIR(st.st_mode);
+}
+
+Expected<Id> Sources::automaticId(const BuildRequest& request, const Requester& who,
+                                  const Account& account, Interrupt& interrupt) const {
+  Digest digest;
+  digestRequest(digest, request, account);
+  for (const BuildRequest::Copy& copy : request.copies) {
+    auto path = resolve(copy.source, who);
+    if (!path) return Failure(path.error());
+    auto directory = isDirectory(*path, account);
+    if (!directory) return Failure(directory.error());
+    digest.field(copy.destination);
+    const ActAs rights(account);
+    if (!rights.ok()) return fail(EPERM, "can't take on the user's rights");
+    const fs::path clean = fs::path(*path).lexically_normal();
+    auto opened = open(*directory ? *path : clean.parent_path().string());
+    if (!opened) return Failure(opened.error());
+    const std::string name = *directory ? "" : clean.filename().string();
+    const Status done = digestTree(digest, opened->get(), name, interrupt);
+    if (!done) return about(*path, done.error());
+  }
+  auto text = digest.finish();
+  if (!text) return Failure(text.error());
+  return Id::parse(*text, "id");
+}
+
+}  // namespace kilnfs
