@@ -49,11 +49,11 @@ class ControlHandle : public Handle {
 
 class ControlFile : public OwnNode {
  public:
-  explicit ControlFile(Mount& mount) : mount_(mount) {}
+  ControlFile(Mount& mount, uint64_t ino) : mount_(mount), ino_(ino) {}
 
   struct stat attributes() const override {
     struct stat st =
-        mount_.ownAttributes(number(), S_IFREG | (mount_.options().controlMode & 0777));
+        mount_.ownAttributes(ino_ != 0 ? ino_ : number(), S_IFREG | (mount_.options().controlMode & 0777));
     st.st_gid = mount_.options().controlGid;
     return st;
   }
@@ -73,12 +73,13 @@ class ControlFile : public OwnNode {
 
  private:
   Mount& mount_;
+  const uint64_t ino_;
 };
 
 }  // namespace
 
-std::shared_ptr<OwnNode> makeControl(Mount& mount) {
-  return std::make_shared<ControlFile>(mount);
+std::shared_ptr<OwnNode> makeControl(Mount& mount, uint64_t ino) {
+  return std::make_shared<ControlFile>(mount, ino);
 }
 
 }  // namespace kilnfs

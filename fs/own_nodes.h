@@ -84,7 +84,8 @@ class WeakIndex {
 };
 
 std::shared_ptr<OwnNode> makeRoot(Mount& mount);
-std::shared_ptr<OwnNode> makeControl(Mount& mount);
+/// `ino` is what stat shows; 0: the node's own number.
+std::shared_ptr<OwnNode> makeControl(Mount& mount, uint64_t ino);
 std::shared_ptr<OwnNode> makeEvents(Mount& mount);
 std::shared_ptr<OwnDirectory> makeResults(Mount& mount);
 std::shared_ptr<OwnDirectory> makeLogs(Mount& mount);

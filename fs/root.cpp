@@ -11,7 +11,7 @@ class Root : public OwnDirectory {
     const std::string path = mount.options().mountpoint;
     Control& control = mount.control();
     add("README", std::make_shared<TextFile>(mount, [path] { return readmeText(path); }));
-    add("control", makeControl(mount));
+    add("control", makeControl(mount, 0));
     add("errors", std::make_shared<TextFile>(mount, [&control] { return control.errors(); }));
     add("events", makeEvents(mount));
     add("metrics", std::make_shared<TextFile>(mount, [&control] { return control.metrics(); }));
@@ -26,7 +26,12 @@ class Root : public OwnDirectory {
     const auto it = std::find_if(children_.begin(), children_.end(),
                                  [&](const auto& child) { return child.name == name; });
     if (it == children_.end()) return reply.noEntry(kForever);
-    mount_.answerEntry(std::move(reply), NodeRef(it->node), it->node->attributes(), kForever, 0);
+    // The kernel holds an inode's lock while a write to it lasts, and a write to `control` may wait
+    // for a build. So each look-up gives another node: those who open the file don't share a lock.
+    const bool fresh = name == "control";
+    const auto node = fresh ? makeControl(mount_, it->node->number()) : it->node;
+    mount_.answerEntry(std::move(reply), NodeRef(node), node->attributes(), fresh ? 0 : kForever,
+                       0);
   }
 
  protected:

@@ -37,7 +37,7 @@ ThreadState& threadState() {
 
 }  // namespace
 
-ActAs::ActAs(const Creator& creator) : creator_(creator) {
+CreateAs::CreateAs(const Creator& creator) : creator_(creator) {
   ThreadState& thread = threadState();
   if (thread.ownUmask && thread.umask != creator.umask) {
     ::umask(creator.umask);
@@ -50,13 +50,13 @@ ActAs::ActAs(const Creator& creator) : creator_(creator) {
   }
 }
 
-ActAs::~ActAs() {
+CreateAs::~CreateAs() {
   if (!switched_) return;
   ::setfsuid(0);
   ::setfsgid(0);
 }
 
-mode_t ActAs::mode(mode_t wanted) const {
+mode_t CreateAs::mode(mode_t wanted) const {
   return threadState().ownUmask ? wanted : wanted & ~creator_.umask;
 }
 

@@ -19,12 +19,12 @@ struct Creator {
 
 /// While it lives, files that this thread makes belong to `creator` (if the daemon is root) and
 /// get its umask. Not to be nested, nor kept across a call that may start a thread.
-class ActAs {
+class CreateAs {
  public:
-  explicit ActAs(const Creator& creator);
-  ~ActAs();
-  ActAs(const ActAs&) = delete;
-  ActAs& operator=(const ActAs&) = delete;
+  explicit CreateAs(const Creator& creator);
+  ~CreateAs();
+  CreateAs(const CreateAs&) = delete;
+  CreateAs& operator=(const CreateAs&) = delete;
 
   /// What to pass for the mode of a new file: where the thread could not get a umask of its own,
   /// the umask is applied here, which only default ACLs can tell.

@@ -66,7 +66,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
     const auto dir = openParent(parent);
     if (!dir) return Failure(dir.error());
     {
-      const ActAs as(creator);
+      const CreateAs as(creator);
       fd.reset(::openat(dir->get(), name.c_str(),
                         (flags & kBackingFlags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                         as.mode(mode & 07777)));

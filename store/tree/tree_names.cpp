@@ -159,7 +159,7 @@ Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
   {
-    const ActAs as(creator);
+    const CreateAs as(creator);
     if (::mknodat(dir->get(), name.c_str(), as.mode(mode), device) != 0) return fail(errno);
   }
   return enter(dir->get(), parent, name);
@@ -174,7 +174,7 @@ Expected<Tree::Entry> Tree::mkdir(Inode& parent, const std::string& name, mode_t
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
   {
-    const ActAs as(creator);
+    const CreateAs as(creator);
     if (::mkdirat(dir->get(), name.c_str(), as.mode(mode)) != 0) return fail(errno);
   }
   return enter(dir->get(), parent, name);
@@ -189,7 +189,7 @@ Expected<Tree::Entry> Tree::symlink(Inode& parent, const std::string& name,
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
   {
-    const ActAs as(creator);
+    const CreateAs as(creator);
     if (::symlinkat(target.c_str(), dir->get(), name.c_str()) != 0) return fail(errno);
   }
   return enter(dir->get(), parent, name);

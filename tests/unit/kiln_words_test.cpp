@@ -11,7 +11,6 @@ namespace kilnfs {
 namespace {
 
 using testing::ElementsAre;
-using Words = std::vector<std::string>;
 
 // What a real shell makes of the words: each, then a NUL.
 std::string throughShell(const Words& words) {

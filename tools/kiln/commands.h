@@ -3,11 +3,10 @@
 #pragma once
 
 #include <string>
-#include <vector>
+
+#include "store/control/words.h"
 
 namespace kilnfs {
-
-using Words = std::vector<std::string>;
 
 /// `build`: queued with --wait; the log goes to stdout while it runs.
 int runBuild(const std::string& mount, const Words& words);

@@ -72,7 +72,7 @@ Expected<std::string> ControlFile::readAll() const {
   }
 }
 
-Expected<Answer> ControlFile::command(const std::vector<std::string>& words) {
+Expected<Answer> ControlFile::command(const Words& words) {
   const auto code = write(commandLine(words));
   if (!code) return Failure(code.error());
   if (*code == EINTR) return fail(EINTR, "interrupted");

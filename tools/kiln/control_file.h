@@ -7,10 +7,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "store/base/error.h"
 #include "store/base/fd.h"
+#include "store/control/words.h"
 #include "tools/kiln/answer.h"
 
 namespace kilnfs {
@@ -21,7 +21,7 @@ class ControlFile {
 
   /// Writes one command and reads its answer. An Error is a failure to talk to the store; a
   /// refusal by the store is an Answer. EINTR comes back as an Error: the wait was ended.
-  Expected<Answer> command(const std::vector<std::string>& words);
+  Expected<Answer> command(const Words& words);
 
   /// What is known so far about the command that another thread has under way.
   std::optional<Answer> peek() const;

@@ -8,11 +8,6 @@
 namespace kilnfs {
 namespace {
 
-bool plainCharacter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         std::string_view("_@%+=:,./-").find(c) != std::string_view::npos;
-}
-
 // Options of build whose value is the next word, which is therefore no option itself.
 bool takesValue(std::string_view word) {
   constexpr std::array<std::string_view, 9> kOptions = {"--base",    "--copy",    "--cache",
@@ -26,7 +21,7 @@ std::string absolute(const std::string& path, const std::string& cwd) {
   return cwd + (cwd.ends_with('/') ? "" : "/") + path;
 }
 
-void makeCopiesAbsolute(std::vector<std::string>& words, const std::string& cwd) {
+void makeCopiesAbsolute(Words& words, const std::string& cwd) {
   constexpr std::string_view kCopy = "--copy";
   for (size_t i = 1; i < words.size() && words[i] != "--"; ++i) {
     if (words[i].starts_with("--copy=")) {
@@ -39,7 +34,7 @@ void makeCopiesAbsolute(std::vector<std::string>& words, const std::string& cwd)
 }
 
 // Makes the second operand (import ID SOURCE, export ID DEST) absolute.
-void makeSecondAbsolute(std::vector<std::string>& words, const std::string& cwd) {
+void makeSecondAbsolute(Words& words, const std::string& cwd) {
   int operands = 0;
   for (size_t i = 1; i < words.size(); ++i) {
     if (words[i].starts_with("-")) continue;
@@ -49,41 +44,21 @@ void makeSecondAbsolute(std::vector<std::string>& words, const std::string& cwd)
 
 }  // namespace
 
-std::string quoteWord(std::string_view word) {
-  if (!word.empty() && std::all_of(word.begin(), word.end(), plainCharacter)) {
-    return std::string(word);
-  }
-  std::string out = "'";
-  for (const char c : word) {
-    if (c == '\'') {
-      out += "'\\''";
-    } else {
-      out += c;
-    }
-  }
-  return out + "'";
+std::string commandLine(const Words& words) {
+  return joinWords(words) + "\n";
 }
 
-std::string commandLine(const std::vector<std::string>& words) {
-  std::string line;
-  for (const auto& word : words) {
-    if (!line.empty()) line += ' ';
-    line += quoteWord(word);
-  }
-  return line + "\n";
-}
-
-std::vector<std::string> withAbsolutePaths(std::vector<std::string> words, const std::string& cwd) {
+Words withAbsolutePaths(Words words, const std::string& cwd) {
   if (words.empty()) return words;
   if (words[0] == "build") makeCopiesAbsolute(words, cwd);
   if (words[0] == "import" || words[0] == "export") makeSecondAbsolute(words, cwd);
   return words;
 }
 
-BuildWords splitBuildWords(const std::vector<std::string>& words) {
+BuildWords splitBuildWords(const Words& words) {
   BuildWords out;
   out.words = {"build"};
-  std::vector<std::string> rest;
+  Words rest;
   size_t i = 1;
   for (; i < words.size() && words[i] != "--"; ++i) {
     if (words[i] == "--detach") {

@@ -3,29 +3,26 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "store/base/error.h"
+#include "store/control/words.h"
 
 namespace kilnfs {
 
-/// `word` so that a POSIX shell, and the control file, read it back as one word, byte for byte.
-std::string quoteWord(std::string_view word);
-
 /// The words quoted, with blanks between them and a newline at the end.
-std::string commandLine(const std::vector<std::string>& words);
+std::string commandLine(const Words& words);
 
 /// The same command with relative paths made absolute from `cwd`: --copy of build, SOURCE of
 /// import, DEST of export. Other commands come back as they are.
-std::vector<std::string> withAbsolutePaths(std::vector<std::string> words, const std::string& cwd);
+Words withAbsolutePaths(Words words, const std::string& cwd);
 
 /// What `kiln build` itself understands, taken out of the words.
 struct BuildWords {
-  std::vector<std::string> words;  // for control: "build", "--wait" unless detached, the rest
-  bool detach = false;             // --detach: queue it, print the id, return
-  bool json = false;               // --json: print the answer, not the log
+  Words words;          // for control: "build", "--wait" unless detached, the rest
+  bool detach = false;  // --detach: queue it, print the id, return
+  bool json = false;    // --json: print the answer, not the log
 };
-BuildWords splitBuildWords(const std::vector<std::string>& words);
+BuildWords splitBuildWords(const Words& words);
 
 /// `--cache NAME`, `NAME:DIR` or `NAME=DIR` of kiln run.
 struct CacheOption {
