@@ -39,6 +39,13 @@ Attempt::Attempt(Context context, const Id& id, const BuildRequest& request, con
       stop_(stop),
       show_(std::move(show)) {}
 
+Status Attempt::begin() {
+  auto log = context_.store.createLog(id_);
+  if (!log) return Failure(log.error());
+  log_ = std::move(*log);
+  return {};
+}
+
 Status Attempt::run() {
   if (request_.timeout) deadline_ = Supervised::Clock::now() + *request_.timeout;
   Status done = context_.store.build(
@@ -51,9 +58,6 @@ Status Attempt::run() {
 }
 
 Status Attempt::inTmpdir(const std::shared_ptr<Workspace>& tmpdir) {
-  auto log = context_.store.createLog(id_);
-  if (!log) return Failure(log.error());
-  log_ = std::move(*log);
   const std::string& mount = context_.options.mount;
   dir_ = mount.empty() ? tmpdir->path() : fmt::format("{}/builds/{}", mount, id_.str());
   show_(tmpdir);
@@ -176,11 +180,6 @@ void Attempt::releaseCaches(bool discard) {
 }
 
 void Attempt::explain(const std::string& reason) {
-  if (!log_.valid()) {
-    auto log = context_.store.createLog(id_);
-    if (!log) return;  // the reason is also in the build's state
-    log_ = std::move(*log);
-  }
   std::string line = fmt::format("kilnfs: {}\n", reason);
   const auto path = context_.store.logFile(id_);
   const UniqueFd reader(path ? ::open(path->c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1);

@@ -23,6 +23,9 @@ class Attempt {
           const Account& account, Interrupt& stop,
           std::function<void(std::shared_ptr<Workspace>)> show);
 
+  /// Makes the log, empty. To be called first.
+  Status begin();
+
   /// Builds and saves. Blocks until it has ended and nothing is left running. ECANCELED: stopped;
   /// ETIMEDOUT; EIO: the command failed; other errors: the store's. When it fails the log ends with
   /// a line that says why.

@@ -20,9 +20,7 @@ void Scheduler::threadMain() {
       ready_.pop_front();
       job->status.state = BuildState::running;
       job->status.started = ::time(nullptr);
-      announce(*job);
     }
-    flushEvents();
     runJob(job);
     flushEvents();
   }
@@ -33,7 +31,14 @@ void Scheduler::runJob(const JobPtr& job) {
   Attempt attempt({store_, leases_, sources_, options_}, job->id, job->asked.request,
                   job->asked.who, job->asked.account, *job->stop,
                   [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
-  const Status done = attempt.run();
+  Status done = attempt.begin();
+  {
+    const std::lock_guard lock(*mutex_);
+    job->status.logged = done.has_value();
+    announce(*job);
+  }
+  flushEvents();
+  if (done) done = attempt.run();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   Later later;
   {
@@ -69,6 +74,7 @@ void Scheduler::conclude(const JobPtr& job, const Attempt& attempt, const Status
     status.state = BuildState::queued;
     status.exit.reset();
     status.signal.reset();
+    status.logged = false;
     status.started = 0;
     announce(*job, {{"retry", true}, {"message", message}});
     ready_.push_back(job);

@@ -1,0 +1,192 @@
+#include "store/control/executor.h"
+
+#include <fmt/format.h>
+
+#include "store/build/account.h"
+
+namespace kilnfs {
+namespace {
+
+using nlohmann::json;
+
+Answer failed(const Error& error, json fields = json::object()) {
+  return {std::move(fields), error, nullptr};
+}
+
+Answer failed(const Error& error, const Id& id) {
+  return failed(error, {{"id", id.str()}});
+}
+
+Answer answered(json fields) {
+  return {std::move(fields), std::nullopt, nullptr};
+}
+
+Answer answered(const Status& status, const Id& id) {
+  if (!status) return failed(status.error(), id);
+  return answered({{"id", id.str()}});
+}
+
+/// The end of a build, as an error for who waited for it.
+std::optional<Error> errorOf(const BuildStatus& status) {
+  const auto error = [&status](int code) {
+    return Error{code, fmt::format("{} {}: {}; see logs/{}", status.id.str(),
+                                   stateName(status.state), status.message, status.id.str())};
+  };
+  switch (status.state) {
+    case BuildState::failed:
+      return error(EIO);
+    case BuildState::cancelled:
+      return error(ECANCELED);
+    case BuildState::timedOut:
+      return error(ETIMEDOUT);
+    default:
+      return std::nullopt;
+  }
+}
+
+json leaseObject(const LeaseInfo& lease) {
+  return {{"lease", lease.lease},
+          {"path", "leases/" + lease.lease},
+          {"cache", lease.cache},
+          {"generation", lease.generation}};
+}
+
+}  // namespace
+
+std::string Answer::line() const {
+  json out = fields;
+  out["ok"] = !error.has_value();
+  if (error) {
+    out["errno"] = errnoName(error->code);
+    out["message"] = error->message;
+  }
+  return out.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+json buildObject(const BuildStatus& status) {
+  json out = {{"id", status.id.str()},
+              {"state", stateName(status.state)},
+              {"cached", status.cached}};
+  if (status.exit) out["exit"] = *status.exit;
+  if (status.signal) out["signal"] = *status.signal;
+  return out;
+}
+
+Answer Executor::execute(const Command& command, uint64_t handle, const Requester& who,
+                         Interrupt& interrupt) {
+  const Call call{handle, who, interrupt};
+  return std::visit([&](const auto& each) { return run(each, call); }, command);
+}
+
+Answer Executor::run(const BuildCommand& command, const Call& call) {
+  BuildRequest request = command.request;
+  if (command.user) {
+    User user{command.user->uid, 0};
+    if (command.user->gid) {
+      user.gid = *command.user->gid;
+    } else if (command.user->uid == call.who.uid) {
+      user.gid = call.who.gid;
+    } else if (auto group = groupOf(user.uid); group) {
+      user.gid = *group;
+    } else {
+      return failed(group.error());
+    }
+    request.user = user;
+  }
+  auto status = command.wait ? builds_.run(request, call.who, call.interrupt)
+                             : builds_.submit(request, call.who, call.interrupt);
+  if (!status) {
+    return request.id ? failed(status.error(), *request.id) : failed(status.error());
+  }
+  Answer out = answered(buildObject(*status));
+  if (command.wait) out.error = errorOf(*status);
+  return out;
+}
+
+Answer Executor::run(const WaitCommand& command, const Call& call) {
+  json builds = json::array();
+  Answer out;
+  for (const Id& id : command.ids) {
+    auto status = builds_.wait(id, call.interrupt);
+    const std::optional<Error> error = status ? errorOf(*status) : status.error();
+    builds.push_back(status ? buildObject(*status) : json{{"id", id.str()}});
+    if (error && !out.error) out.error = error;  // the first, but all are waited for
+    if (error && error->code == EINTR) break;
+  }
+  if (command.ids.size() == 1) {
+    out.fields = builds[0];
+  } else {
+    out.fields = {{"builds", builds}};
+  }
+  return out;
+}
+
+Answer Executor::run(const FollowCommand& command, const Call& /*call*/) {
+  auto log = FollowedLog::open(store_, builds_, command.id);
+  if (!log) return failed(log.error(), command.id);
+  Answer out;
+  out.follow = std::move(*log);
+  return out;
+}
+
+Answer Executor::run(const CancelCommand& command, const Call& call) {
+  return answered(builds_.cancel(command.id, call.who), command.id);
+}
+
+Answer Executor::run(const DeleteCommand& command, const Call& /*call*/) {
+  if (builds_.underWay(command.id)) {
+    return failed(Error{EBUSY, command.id.str() + " is being built: cancel it first"}, command.id);
+  }
+  return answered(store_.remove(command.id, command.recursive), command.id);
+}
+
+Answer Executor::run(const DeleteCacheCommand& command, const Call& /*call*/) {
+  const Status done = store_.deleteCache(command.name, command.force);
+  json fields = {{"cache", command.name.str()}};
+  return done ? answered(std::move(fields)) : failed(done.error(), std::move(fields));
+}
+
+Answer Executor::run(const LeaseCommand& command, const Call& call) {
+  auto lease = command.tag ? leases_.forTag(command.name, call.who, *command.tag, command.ttl)
+                           : leases_.forHandle(command.name, call.who, call.handle);
+  if (!lease) return failed(lease.error(), {{"cache", command.name.str()}});
+  return answered(leaseObject(*lease));
+}
+
+Answer Executor::run(const ReleaseCommand& command, const Call& call) {
+  auto done = leases_.release(command.lease, call.who.uid, command.discard);
+  json fields = {{"lease", command.lease}};
+  if (!done) return failed(done.error(), std::move(fields));
+  fields["outcome"] = outcomeName(done->outcome);
+  fields["generation"] = done->generation;
+  if (!done->winner.empty()) fields["winner"] = done->winner;
+  return answered(std::move(fields));
+}
+
+Answer Executor::run(const ImportCommand& command, const Call& call) {
+  const Status done = builds_.importTree(command.id, command.source, call.who, call.interrupt);
+  Answer out = answered(done, command.id);
+  if (done) out.fields["state"] = stateName(BuildState::saved);
+  return out;
+}
+
+Answer Executor::run(const ExportCommand& command, const Call& call) {
+  return answered(
+      builds_.exportTree(command.id, command.destination, call.who, call.interrupt), command.id);
+}
+
+Answer Executor::run(const CompleteDeletesCommand& /*command*/, const Call& /*call*/) {
+  const Status done = store_.completeDeletes();
+  return done ? answered(json::object()) : failed(done.error());
+}
+
+Answer Executor::run(const StatusCommand& /*command*/, const Call& /*call*/) {
+  auto status = statusObject(store_, leases_, builds_);
+  return status ? answered(std::move(*status)) : failed(status.error());
+}
+
+Answer Executor::run(const HelpCommand& /*command*/, const Call& /*call*/) {
+  return answered({{"help", controlHelp()}});
+}
+
+}  // namespace kilnfs

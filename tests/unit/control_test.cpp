@@ -1,0 +1,366 @@
+// The control file on a real store, without a mount: what is written, what is answered.
+#include "store/control/control.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tests/support/temp_dir.h"
+
+namespace kilnfs {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+using testing::exists;
+using testing::readFile;
+using testing::TempDir;
+using testing::writeFile;
+
+/// One open control file with its offset, as a process sees it.
+class Open {
+ public:
+  Open(Control& control, const Requester& who) : session_(control.open()), who_(who) {}
+
+  int write(const std::string& text) {
+    const Status done = session_->write(at_, text, who_, interrupt_);
+    if (done) at_ += text.size();
+    return done ? 0 : done.error().code;
+  }
+  std::string read(size_t size = 65536) {
+    auto out = session_->read(at_, size, interrupt_);
+    EXPECT_TRUE(out) << out.error().message;
+    if (out) at_ += out->size();
+    return out ? *out : "";
+  }
+  std::string readAll() {
+    std::string out;
+    for (std::string part; !(part = read(7)).empty();) out += part;
+    return out;
+  }
+  /// Writes one command; its answer.
+  json ask(const std::string& command) {
+    write(command + "\n");
+    const std::string text = readAll();
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+    return json::parse(text, nullptr, false);
+  }
+  ControlSession& session() { return *session_; }
+  Interrupt& interrupt() { return interrupt_; }
+
+ private:
+  std::unique_ptr<ControlSession> session_;
+  const Requester who_;
+  Interrupt interrupt_;
+  uint64_t at_ = 0;
+};
+
+class ControlTest : public ::testing::Test {
+ protected:
+  ControlTest() {
+    auto store = Store::create(dir_ / "store", {});
+    EXPECT_TRUE(store) << store.error().message;
+    store_ = std::move(*store);
+    leases_ = Leases::create(*store_, {});
+    Builds::Options options;
+    options.jobs = 2;
+    options.supervisor = KILN_SUPERVISE;
+    options.grace = milliseconds(200);
+    builds_ = Builds::create(*store_, *leases_, options);
+    control_ = Control::create(*store_, *leases_, *builds_);
+    me_.uid = ::geteuid();
+    me_.gid = ::getegid();
+    me_.pid = ::getpid();
+    me_.cwd = dir_.path();
+  }
+  Open open() { return Open(*control_, me_); }
+  std::string gate(const std::string& name) const {
+    return "touch " + (dir_ / (name + ".runs")) + "; until test -e " + (dir_ / (name + ".go")) +
+           "; do sleep 0.01; done";
+  }
+  void awaitGate(const std::string& name) {
+    while (!exists(dir_ / (name + ".runs"))) std::this_thread::sleep_for(milliseconds(2));
+  }
+  void openGate(const std::string& name) { writeFile(dir_ / (name + ".go"), ""); }
+
+  TempDir dir_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Leases> leases_;
+  std::unique_ptr<Builds> builds_;
+  std::unique_ptr<Control> control_;
+  Requester me_;
+};
+
+TEST_F(ControlTest, ReadingBeforeWritingGivesTheHelp) {
+  Open file = open();
+  EXPECT_EQ(file.readAll(), Control::help());
+  EXPECT_EQ(file.ask("status")["ok"], true) << "writing after it works";
+}
+
+TEST_F(ControlTest, ABuildThatIsWaitedFor) {
+  Open file = open();
+  EXPECT_EQ(file.write("build a --wait -c 'echo hi >f'\n"), 0);
+  EXPECT_EQ(json::parse(file.readAll()),
+            json::parse(R"({"ok":true,"id":"a","state":"saved","cached":false,"exit":0})"));
+  EXPECT_EQ(readFile(dir_ / "store/result/a/f"), "hi\n");
+  const json again = file.ask("build a --wait -c 'echo hi >f'");
+  EXPECT_EQ(again["cached"], true);
+  EXPECT_EQ(again["state"], "saved");
+}
+
+TEST_F(ControlTest, ABuildIsQueuedAndWaitedForLater) {
+  Open file = open();
+  const json queued = file.ask("build a -c '" + gate("a") + "'");
+  EXPECT_EQ(queued["ok"], true);
+  EXPECT_EQ(queued["state"], "queued");
+  EXPECT_FALSE(queued.contains("exit"));
+  awaitGate("a");
+  EXPECT_EQ(file.ask("build a -c x")["state"], "running");
+  EXPECT_EQ(file.ask("delete a")["errno"], "EBUSY");
+  openGate("a");
+  EXPECT_EQ(file.ask("wait a")["state"], "saved");
+}
+
+TEST_F(ControlTest, HowABuildEndsIsTheErrnoOfTheWrite) {
+  Open file = open();
+  EXPECT_EQ(file.write("build a --wait -c 'exit 3'"), EIO);
+  json answer = json::parse(file.readAll());
+  EXPECT_EQ(answer["ok"], false);
+  EXPECT_EQ(answer["errno"], "EIO");
+  EXPECT_EQ(answer["id"], "a");
+  EXPECT_EQ(answer["state"], "failed");
+  EXPECT_EQ(answer["exit"], 3);
+  EXPECT_EQ(file.write("wait a"), EIO);
+  EXPECT_EQ(file.write("build b --timeout 100ms --wait -- sleep 1000"), ETIMEDOUT);
+  answer = file.ask("wait b");
+  EXPECT_EQ(answer["state"], "timed-out");
+  EXPECT_EQ(file.write("build c -c '" + gate("c") + "'\ncancel c\nwait c"), ECANCELED);
+  EXPECT_EQ(file.write("build d --wait -c 'kill -9 $$'"), EIO);
+}
+
+TEST_F(ControlTest, SeveralCommandsInOneWriteUpToTheFirstThatFails) {
+  Open file = open();
+  EXPECT_EQ(file.write("# first\nbuild a --wait -c true\n\ndelete a\ndelete a\nbuild b -c true\n"),
+            ENOENT);
+  const std::string text = file.readAll();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3) << text;
+  EXPECT_FALSE(builds_->status(*Id::parse("b")));
+}
+
+TEST_F(ControlTest, AnOpenQuoteExecutesNothing) {
+  Open file = open();
+  EXPECT_EQ(file.write("build a -c true\nbuild b -c 'true\n"), EINVAL);
+  EXPECT_FALSE(builds_->status(*Id::parse("a")));
+  EXPECT_EQ(json::parse(file.readAll())["errno"], "EINVAL");
+}
+
+TEST_F(ControlTest, NoiseIsRefusedAndTheFileStaysUsable) {
+  Open file = open();
+  EXPECT_EQ(file.write(std::string(1 << 20, '\xfe')), E2BIG);
+  EXPECT_EQ(json::parse(file.readAll())["errno"], "E2BIG");
+  EXPECT_EQ(file.write(std::string("a\0b", 3)), EINVAL);
+  EXPECT_EQ(file.write(std::string(60000, '\xfe')), EINVAL);
+  EXPECT_EQ(file.write(std::string(1, '\n')), 0);
+  EXPECT_EQ(file.write(""), 0);
+  file.readAll();
+  EXPECT_EQ(file.ask("status")["ok"], true);
+}
+
+TEST_F(ControlTest, NamesOfWhatIsThereOrNot) {
+  Open file = open();
+  EXPECT_EQ(file.ask("build a --base none -c true")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("build a/b -c true")["errno"], "EINVAL");
+  EXPECT_EQ(file.ask("wait none")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("follow none")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("cancel none")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("delete none")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("delete-cache none")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("release none.1")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("export none x")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("import a none")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("prune")["errno"], "EOPNOTSUPP");
+  EXPECT_EQ(file.ask("frobnicate")["errno"], "EINVAL");
+  EXPECT_NE(file.ask("help")["help"].get<std::string>().find("build [ID]"), std::string::npos);
+}
+
+TEST_F(ControlTest, WaitingForSeveral) {
+  Open file = open();
+  file.write("build a -c true\nbuild b -c false\nbuild c -c true\n");
+  file.readAll();
+  const json answer = file.ask("wait a b c");
+  EXPECT_EQ(answer["errno"], "EIO");
+  ASSERT_EQ(answer["builds"].size(), 3U);
+  EXPECT_EQ(answer["builds"][1]["state"], "failed");
+  EXPECT_EQ(answer["builds"][2]["state"], "saved");
+}
+
+TEST_F(ControlTest, DependentsKeepABase) {
+  Open file = open();
+  file.write("build a --wait -c true\nbuild b --base a --wait -c true\n");
+  file.readAll();
+  EXPECT_EQ(file.ask("delete a")["errno"], "ENOTEMPTY");
+  EXPECT_EQ(file.ask("delete a --recursive")["ok"], true);
+  EXPECT_EQ(file.ask("complete-deletes")["ok"], true);
+  EXPECT_FALSE(store_->hasResult(*Id::parse("b")));
+}
+
+TEST_F(ControlTest, AWriteThatIsInterruptedEndsTheBuild) {
+  Open file = open();
+  auto written = std::async(std::launch::async,
+                            [&] { return file.write("build a --wait -c '" + gate("a") + "'"); });
+  awaitGate("a");
+  file.interrupt().raise();
+  EXPECT_EQ(written.get(), EINTR);
+  Open other = open();
+  EXPECT_EQ(other.ask("wait a")["state"], "cancelled");
+}
+
+// -- follow
+
+TEST_F(ControlTest, FollowGivesTheLogFromItsFirstByteToTheEndOfTheBuild) {
+  Open file = open();
+  file.write("build a -c 'echo one; " + gate("a") + "; echo two; printf end'\nfollow a\n");
+  std::string text = file.read();
+  EXPECT_EQ(json::parse(text)["id"], "a");
+  std::string log;
+  while (log.size() < 4) log += file.read();
+  EXPECT_EQ(log, "one\n");
+  auto rest = std::async(std::launch::async, [&] { return file.readAll(); });
+  awaitGate("a");
+  openGate("a");
+  EXPECT_EQ(rest.get(), "two\nend");
+  EXPECT_EQ(file.ask("status")["ok"], true) << "the file is usable afterwards";
+}
+
+TEST_F(ControlTest, FollowAfterTheEnd) {
+  Open file = open();
+  EXPECT_EQ(file.write("build a --wait -c 'echo x; exit 1'"), EIO);
+  file.readAll();
+  EXPECT_EQ(file.write("follow a"), 0);
+  EXPECT_EQ(file.readAll(), "x\nkilnfs: the command exited with status 1\n");
+}
+
+TEST_F(ControlTest, FollowNeverShowsTheLogOfAnEarlierBuild) {
+  Open file = open();
+  file.write("build a --wait -c 'echo old; exit 1'");
+  file.readAll();
+  file.write("build r -c '" + gate("r") + "'\nbuild a --base r -c 'echo new'\n");
+  file.readAll();
+  file.write("follow a");
+  auto log = std::async(std::launch::async, [&] { return file.readAll(); });
+  awaitGate("r");
+  openGate("r");
+  EXPECT_EQ(log.get(), "new\n");
+}
+
+TEST_F(ControlTest, FollowGoesOnWithARetry) {
+  const std::string flag = dir_ / "flag";
+  Open file = open();
+  file.write("build a --retry -c '" + gate("a") + "; if test -e " + flag + "; then echo 2; else touch " +
+             flag + "; echo 1; exit 1; fi'");
+  file.readAll();
+  file.write("follow a");
+  auto log = std::async(std::launch::async, [&] { return file.readAll(); });
+  awaitGate("a");
+  openGate("a");
+  const std::string text = log.get();
+  EXPECT_EQ(text.substr(text.size() - 2), "2\n");
+}
+
+TEST_F(ControlTest, FollowingIsInterrupted) {
+  Open file = open();
+  file.write("build a -c '" + gate("a") + "'");
+  file.readAll();
+  awaitGate("a");
+  Interrupt interrupt;
+  ASSERT_TRUE(file.session().write(0, "follow a", me_, interrupt));
+  auto read =
+      std::async(std::launch::async, [&] { return file.session().read(8, 100, interrupt); });
+  interrupt.raise();
+  EXPECT_EQ(read.get().error().code, EINTR);
+  openGate("a");
+}
+
+// -- leases
+
+TEST_F(ControlTest, ALeaseLastsAsLongAsTheFileIsOpen) {
+  {
+    Open file = open();
+    const json lease = file.ask("lease npm");
+    EXPECT_EQ(lease["path"], "leases/" + lease["lease"].get<std::string>());
+    EXPECT_TRUE(lease.contains("generation"));
+    EXPECT_EQ(leases_->list().size(), 1U);
+    EXPECT_EQ(open().ask("delete-cache npm")["errno"], "EBUSY");
+  }
+  EXPECT_TRUE(leases_->list().empty());
+}
+
+TEST_F(ControlTest, ATagLastsUntilItIsReleased) {
+  std::string name;
+  {
+    Open file = open();
+    name = file.ask("lease npm --as ci-17")["lease"];
+  }
+  Open file = open();
+  EXPECT_EQ(file.ask("lease npm --as ci-17")["lease"], name);
+  auto workspace = leases_->workspace(name, me_.uid);
+  ASSERT_TRUE(workspace);
+  writeFile((*workspace)->path() + "/f", "1");
+  (*workspace)->markChanged();
+  const json released = file.ask("release " + name);
+  EXPECT_EQ(released["outcome"], "published");
+  EXPECT_EQ(released["generation"], 1);
+  EXPECT_EQ(file.ask("release " + name)["errno"], "ENOENT");
+}
+
+// -- reports
+
+TEST_F(ControlTest, StatusIsOneObject) {
+  Open file = open();
+  file.write("build a -c '" + gate("a") + "'\nbuild b --base a -c true\nlease npm\n");
+  file.readAll();
+  awaitGate("a");
+  const json status = file.ask("status");
+  EXPECT_EQ(status["builds"][0]["id"], "a");
+  EXPECT_EQ(status["builds"][0]["state"], "running");
+  EXPECT_EQ(status["queue"][0]["id"], "b");
+  EXPECT_EQ(status["leases"][0]["cache"], "npm");
+  EXPECT_TRUE(status["caches"].is_array());
+  EXPECT_TRUE(status["materializer"].is_object());
+  EXPECT_GT(status["space"]["free_bytes"], 0);
+  openGate("a");
+}
+
+TEST_F(ControlTest, ErrorsAreRecordedOneALine) {
+  Open file = open();
+  file.write("build 'a\nb' -c true");
+  file.write("delete none");
+  control_->recordError(me_, "rmdir results/\n", Error{ENOTEMPTY, "has dependents"});
+  const std::string text = control_->errors();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3) << text;
+  EXPECT_NE(text.find("ENOENT: "), std::string::npos);
+  EXPECT_NE(text.find("'rmdir results/\\x0a': ENOTEMPTY: has dependents\n"), std::string::npos);
+  for (int i = 0; i < 300; ++i) file.write("delete none" + std::to_string(i));
+  const std::string later = control_->errors();
+  EXPECT_EQ(std::count(later.begin(), later.end(), '\n'), 200);
+}
+
+TEST_F(ControlTest, MetricsCount) {
+  Open file = open();
+  file.write("build a --wait -c true\nbuild a --wait -c true\n");
+  file.write("build b --wait -c false");
+  file.write("lease npm --as t");
+  const std::string text = control_->metrics();
+  for (const char* line :
+       {"kilnfs_builds_total{state=\"saved\"} 1\n", "kilnfs_builds_total{state=\"failed\"} 1\n",
+        "kilnfs_builds_cached_total 1\n", "kilnfs_builds_running 0\n", "kilnfs_leases_active 1\n",
+        "kilnfs_commands_total 4\n", "kilnfs_commands_failed_total 1\n",
+        "# TYPE kilnfs_uptime_seconds gauge\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+}
+
+}  // namespace
+}  // namespace kilnfs
