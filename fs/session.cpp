@@ -4,8 +4,6 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -14,6 +12,7 @@
 
 #include "fs/dispatch.h"
 #include "fs/own_nodes.h"
+#include "store/base/process.h"
 
 namespace kilnfs {
 namespace {
@@ -81,7 +80,7 @@ Status FuseSession::start() {
   if (session_ == nullptr) return fail(EINVAL, "libfuse refused the mount options");
   mount_.nodes.remember(NodeRef(makeRoot(mount_)));
   if (fuse_session_mount(session_, options_.mountpoint.c_str()) != 0) {
-    return fail(EIO, "mounting on " + quoted(options_.mountpoint) + " failed");
+    return fail(EIO, "mounting on " + inQuotes(options_.mountpoint) + " failed");
   }
   mounted_ = true;
   return {};
@@ -110,14 +109,8 @@ Status FuseSession::serve(std::function<void()> ready) {
 
 void FuseSession::stop(int grace) {
   // Taken away while we still serve, so that the kernel can write back what is mapped.
-  if (::umount2(options_.mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno == EPERM) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      ::execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", options_.mountpoint.c_str(),
-               static_cast<char*>(nullptr));
-      ::_exit(127);
-    }
-    if (child > 0) ::waitpid(child, nullptr, 0);
+  if (auto done = detachMount(options_.mountpoint); !done) {
+    spdlog::debug("{}", done.error().message);  // somebody else has unmounted it
   }
   std::unique_lock lock(mutex_);
   if (!serving_ ||
@@ -141,6 +134,13 @@ void FuseSession::end() {
 }
 
 }  // namespace
+
+Status detachMount(const std::string& mountpoint) {
+  if (::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
+  if (errno != EPERM) return failErrno("unmount " + mountpoint);
+  Interrupt never;
+  return runCommand({"fusermount3", "-u", "-z", "-q", "--", mountpoint}, never);
+}
 
 Expected<std::unique_ptr<Session>> Session::create(Parts parts, const MountOptions& options) {
   auto session = std::make_unique<FuseSession>(parts, options);

@@ -35,6 +35,9 @@ struct MountOptions {
   gid_t controlGid = 0;
 };
 
+/// Takes a mount away, though it may be in use.
+Status detachMount(const std::string& mountpoint);
+
 class Session {
  public:
   /// Mounts. EIO: libfuse has said on stderr why it could not.

@@ -1,0 +1,188 @@
+// The daemon: kilnfs STORE MNT. It wires the store's parts to a mount and sees to an orderly end.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <climits>
+#include <thread>
+
+#include "fs/session.h"
+#include "store/build/builds.h"
+#include "store/control/control.h"
+#include "store/leases.h"
+#include "store/store.h"
+#include "store/tree/identity.h"
+#include "tools/kilnfs/background.h"
+#include "tools/kilnfs/mountpoint.h"
+#include "tools/kilnfs/options.h"
+
+namespace kilnfs {
+namespace {
+
+// How long those who have something open in the mount get to close it, when we are told to end.
+constexpr int kGraceMs = 2000;
+
+int complain(const Error& error) {
+  fmt::print(stderr, "kilnfs: {}\n", error.message.empty() ? errnoName(error.code) : error.message);
+  return 1;
+}
+
+// Open files of the tree's users are open files of ours.
+void raiseFileLimit() {
+  struct rlimit limit;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Blocked before threads are made, so that they all inherit it and only the signalfd sees them.
+sigset_t blockSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  return set;
+}
+
+// To stderr until there is a directory for it; a store that is new gets one only now.
+void logTo(const DaemonOptions& options, const std::string& stateDir) {
+  try {
+    const bool file = !options.foreground && ::access(stateDir.c_str(), W_OK) == 0;
+    spdlog::drop("kilnfs");
+    spdlog::set_default_logger(file ? spdlog::basic_logger_mt("kilnfs", stateDir + "/kilnfs.log")
+                                    : spdlog::stderr_logger_mt("kilnfs"));
+  } catch (const spdlog::spdlog_ex& e) {
+    fmt::print(stderr, "kilnfs: no log file: {}\n", e.what());
+  }
+  spdlog::set_level(options.debug ? spdlog::level::debug : spdlog::level::info);
+  spdlog::flush_on(spdlog::level::info);
+}
+
+std::string findSupervisor() {
+  std::string self(PATH_MAX, '\0');
+  const ssize_t n = ::readlink("/proc/self/exe", self.data(), self.size());
+  if (n <= 0) return "kiln-supervise";
+  self.resize(static_cast<size_t>(n));
+  const std::string directory = self.substr(0, self.rfind('/'));
+  for (const char* place : {"/kiln-supervise", "/../libexec/kilnfs/kiln-supervise"}) {
+    if (::access((directory + place).c_str(), X_OK) == 0) return directory + place;
+  }
+  return "kiln-supervise";
+}
+
+// Waits for a signal on a thread of its own, then ends builds and session while the mount still
+// serves them.
+class Stopper {
+ public:
+  Stopper(const sigset_t& signals, Session& session, Builds& builds)
+      : signals_(::signalfd(-1, &signals, SFD_CLOEXEC)),
+        end_(::eventfd(0, EFD_CLOEXEC)),
+        thread_([this, &session, &builds] { run(session, builds); }) {}
+  ~Stopper() {
+    const uint64_t one = 1;
+    if (::write(end_.get(), &one, sizeof one) < 0) spdlog::error("eventfd: {}", errno);
+    thread_.join();
+  }
+
+ private:
+  void run(Session& session, Builds& builds) {
+    struct pollfd fds[2] = {{signals_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}};
+    while (::poll(fds, 2, -1) < 0 && errno == EINTR) {
+    }
+    if (fds[0].revents == 0) return;
+    spdlog::info("told to end: cancelling builds, publishing leases");
+    builds.stop();
+    session.stop(kGraceMs);
+  }
+
+  const UniqueFd signals_;
+  const UniqueFd end_;
+  std::thread thread_;  // last: it uses the others
+};
+
+MountOptions mountOptions(const DaemonOptions& options) {
+  MountOptions mount;
+  mount.mountpoint = options.mount;
+  mount.source = options.store;
+  mount.debug = options.debug;
+  mount.uid = ::geteuid();
+  mount.gid = ::getegid();
+  mount.controlMode = options.controlMode;
+  mount.controlGid = options.controlGid.value_or(mount.gid);
+  // Trees may hold set-id files and devices of root file systems: kept, not acted on.
+  mount.fuseOptions = {"nosuid", "nodev"};
+  mount.fuseOptions.insert(mount.fuseOptions.end(), options.forFuse.begin(), options.forFuse.end());
+  if (options.allowOther.value_or(mount.uid == 0)) mount.fuseOptions.emplace_back("allow_other");
+  return mount;
+}
+
+int serve(const DaemonOptions& options, const sigset_t& signals, Background background) {
+  logTo(options, options.store + "/state");
+  auto store = Store::create(options.store, {options.mode, options.mount});
+  if (!store) return complain(store.error());
+  if (!options.foreground) logTo(options, (*store)->stateDir());
+  const auto leases = Leases::create(**store, {options.linger, Leases::Options{}.poll});
+  Builds::Options buildOptions;
+  buildOptions.jobs = options.jobs;
+  buildOptions.mount = options.mount;
+  buildOptions.supervisor = findSupervisor();
+  const auto builds = Builds::create(**store, *leases, buildOptions);
+  const auto control = Control::create(**store, *leases, *builds);
+  int status = 0;
+  {
+    auto session = Session::create({store->get(), leases.get(), builds.get(), control.get()},
+                                   mountOptions(options));
+    if (!session) return complain(session.error());
+    const Stopper stopper(signals, **session, *builds);
+    spdlog::info("{} is mounted at {}", options.store, options.mount);
+    const auto served = (*session)->serve([&background] { background.ready(); });
+    if (!served) {
+      spdlog::error("{}", served.error().message);
+      status = complain(served.error());
+    }
+    // After an unmount: nobody can see the builds any more.
+    builds->stop();
+  }
+  spdlog::info("{} is unmounted", options.mount);
+  return status;
+}
+
+int run(int argc, char** argv) {
+  auto options = parseCommandLine(argc, argv);
+  if (!options) return options.error();
+  const auto mountpoint = prepareMountpoint(options->mount);
+  if (!mountpoint) return complain(mountpoint.error());
+  const auto store = resolveStore(options->store, *mountpoint);
+  if (!store) return complain(store.error());
+  options->mount = *mountpoint;
+  options->store = *store;
+
+  Background background;
+  if (!options->foreground) background = goToBackground(options->mount);
+  if (::chdir("/") != 0) return complain({errno, "cannot change to /"});
+  rememberProcessUmask();
+  raiseFileLimit();
+  return serve(*options, blockSignals(), std::move(background));
+}
+
+}  // namespace
+}  // namespace kilnfs
+
+int main(int argc, char** argv) {
+  try {
+    return kilnfs::run(argc, argv);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "kilnfs: {}\n", e.what());
+    return 1;
+  }
+}
