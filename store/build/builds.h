@@ -40,8 +40,8 @@ std::string stateName(BuildState state);  // "timed-out"
 struct BuildStatus {
   Id id;
   BuildState state = BuildState::queued;
-  bool cached = false;  // the store had it already
-  bool logged = false;  // this attempt has made its log: an older one is gone
+  bool cached = false;           // the store had it already
+  bool logged = false;           // this attempt has made its log: an older one is gone
   std::optional<int> exit = {};  // once the command has ended
   std::optional<int> signal = {};
   std::string message = {};  // why it failed, for people

@@ -95,8 +95,9 @@ class Session : public ControlSession {
 
   Status runAll(std::string_view text, const Requester& who, Interrupt& interrupt) {
     if (text.size() > kLongestWrite) {
-      return refuse(who, text, {E2BIG, fmt::format("a write of {} bytes: at most {} at once",
-                                                   text.size(), kLongestWrite)});
+      return refuse(who, text,
+                    {E2BIG, fmt::format("a write of {} bytes: at most {} at once", text.size(),
+                                        kLongestWrite)});
     }
     const auto commands = splitCommands(text);
     if (!commands) return refuse(who, text, commands.error());
@@ -135,7 +136,7 @@ class Session : public ControlSession {
 
   Desk& desk_;
   const uint64_t handle_;
-  std::mutex mutex_;  // not held while a command runs
+  std::mutex mutex_;                  // not held while a command runs
   Answers answers_;                   // guarded by mutex_
   std::shared_ptr<FollowedLog> log_;  // guarded by mutex_; what follows the answers
 };

@@ -64,9 +64,8 @@ std::string Answer::line() const {
 }
 
 json buildObject(const BuildStatus& status) {
-  json out = {{"id", status.id.str()},
-              {"state", stateName(status.state)},
-              {"cached", status.cached}};
+  json out = {
+      {"id", status.id.str()}, {"state", stateName(status.state)}, {"cached", status.cached}};
   if (status.exit) out["exit"] = *status.exit;
   if (status.signal) out["signal"] = *status.signal;
   return out;
@@ -171,8 +170,8 @@ Answer Executor::run(const ImportCommand& command, const Call& call) {
 }
 
 Answer Executor::run(const ExportCommand& command, const Call& call) {
-  return answered(
-      builds_.exportTree(command.id, command.destination, call.who, call.interrupt), command.id);
+  return answered(builds_.exportTree(command.id, command.destination, call.who, call.interrupt),
+                  command.id);
 }
 
 Answer Executor::run(const CompleteDeletesCommand& /*command*/, const Call& /*call*/) {

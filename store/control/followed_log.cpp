@@ -78,8 +78,7 @@ Expected<std::string> FollowedLog::readNow(uint64_t offset, size_t size) const {
   std::string out;
   if (part == parts_.size()) return out;
   out.resize(size);
-  const ssize_t n =
-      ::pread(parts_[part].fd.get(), out.data(), size, static_cast<off_t>(offset));
+  const ssize_t n = ::pread(parts_[part].fd.get(), out.data(), size, static_cast<off_t>(offset));
   if (n < 0) return failErrno("read the log of " + id_.str());
   out.resize(static_cast<size_t>(n));
   return out;

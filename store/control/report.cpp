@@ -54,17 +54,16 @@ Expected<json> statusObject(Store& store, const Leases& leases, const Builds& bu
   if (!caches) return Failure(caches.error());
   out["caches"] = json::array();
   for (const CacheInfo& cache : *caches) {
-    out["caches"].push_back({{"name", cache.name.str()},
-                             {"generation", cache.generation},
-                             {"leases", cache.leases}});
+    out["caches"].push_back(
+        {{"name", cache.name.str()}, {"generation", cache.generation}, {"leases", cache.leases}});
   }
   out["materializer"] = {{"queued", 0}};  // results and caches are plain as soon as they are saved
   auto space = store.df();
   if (!space) return Failure(space.error());
-  out["space"] = {{"total_bytes", space->totalBytes},   {"free_bytes", space->freeBytes},
-                  {"total_inodes", space->totalInodes}, {"free_inodes", space->freeInodes},
-                  {"free_percent", space->freePercent()},
-                  {"pending_deletes", store.pendingDeletes()}};
+  out["space"] = {
+      {"total_bytes", space->totalBytes},     {"free_bytes", space->freeBytes},
+      {"total_inodes", space->totalInodes},   {"free_inodes", space->freeInodes},
+      {"free_percent", space->freePercent()}, {"pending_deletes", store.pendingDeletes()}};
   return out;
 }
 
