@@ -528,13 +528,18 @@ TEST_F(Lease, Row71Programs) {
       shell("printf '#!/bin/sh\necho ran' > f; chmod +x f; ./f; cp /bin/true t; ./t", ".").output,
       "ran\n");
   ASSERT_EQ(shell("cp /bin/sleep s", ".").status, 0);
+  int ends[2];  // the child's end is closed by the exec
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   const pid_t child = ::fork();
   if (child == 0) {
     ::execl("./s", "s", "100", nullptr);
     ::_exit(127);
   }
-  while (code(open("s", O_WRONLY).get()) == 0) {  // until it has been started
-  }
+  ::close(ends[1]);
+  char none;
+  EXPECT_EQ(::read(ends[0], &none, 1), 0);
+  ::close(ends[0]);
+  EXPECT_FALSE(open("s", O_WRONLY).valid());
   EXPECT_EQ(errno, ETXTBSY);
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
