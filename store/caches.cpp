@@ -4,7 +4,10 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "store/base/fault.h"
+#include "store/publish.h"
 #include "store/rsync.h"
+#include "store/seal.h"
 
 namespace kilnfs {
 namespace {
@@ -61,66 +64,115 @@ Expected<CacheLease> Caches::lease(User user, const CacheName& name) {
     core_.events.post({{"event", "cache"}, {"cache", name.str()}, {"state", "created"}});
   }
   lease.generation = (*cache)->generation;
-  Status ok = makeOwnedDirectory(area, tmp, user);
-  if (ok) {
+  auto workspace = open(**cache, lease, tmp, user);
+  if (!workspace) {
+    (void)core_.trash.take(area, tmp);
+    return Failure(workspace.error());
+  }
+  lease.workspace = std::move(*workspace);
+  ++(*cache)->leases;
+  ++(*cache)->onCurrent;
+  return lease;
+}
+
+Expected<std::shared_ptr<Workspace>> Caches::open(Cache& cache, const CacheLease& lease,
+                                                  const std::string& tmp, User user) {
+  const Area& area = core_.layout.cacheTmp();
+  const Area& caches = core_.layout.cache();
+  const std::string key = fmt::format("leases/{}.{}", lease.name.str(), lease.number);
+  if (!cache.current) {
+    cache.current = std::make_shared<Snapshot>(caches.fd.get(), caches.path, lease.name.str(),
+                                               "caches/" + lease.name.str());
+  }
+  if (auto ok = makeOwnedDirectory(area, tmp, user); !ok) return Failure(ok.error());
+  std::shared_ptr<Workspace> workspace;
+  if (core_.plainWorkspaces) {
     CopyTree copy;
-    copy.source = core_.layout.cache().path + "/" + name.str();
+    copy.source = caches.path + "/" + lease.name.str();
     copy.destination = area.path + "/" + tmp;
     Interrupt never;
-    ok = copyTree(copy, never);
+    if (auto ok = copyTree(copy, never); !ok) return Failure(ok.error());
+    workspace = std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
+  } else {
+    auto opened = openWorkspace(area, tmp, key, cache.current);
+    if (!opened) return opened;
+    workspace = std::move(*opened);
   }
-  if (ok) ok = giveTo(area, tmp, user);
-  if (!ok) {
-    (void)core_.trash.take(area, tmp);
-    return Failure(ok.error());
-  }
-  lease.workspace = std::make_shared<Workspace>(
-      area.fd.get(), area.path, tmp, fmt::format("leases/{}.{}", name.str(), lease.number));
-  ++(*cache)->leases;
-  return lease;
+  if (auto ok = giveTo(area, tmp, user); !ok) return Failure(ok.error());
+  return workspace;
 }
 
 void Caches::discardTree(const CacheLease& lease) {
   const Area& area = core_.layout.cacheTmp();
+  removeSideFiles(*lease.workspace);
   if (auto ok = core_.trash.take(area, tmpName(lease), lease.workspace.get()); !ok) {
     spdlog::warn("{}", ok.error().message);
   }
 }
 
+void Caches::leave(Cache& cache, const CacheLease& lease) {
+  --cache.leases;
+  if (lease.generation == cache.generation) {
+    --cache.onCurrent;
+    return;
+  }
+  const auto old = cache.old.find(lease.generation);
+  if (old == cache.old.end() || --old->second.leases > 0) return;
+  if (auto ok =
+          core_.trash.take(core_.layout.cacheTmp(), old->second.name, old->second.snapshot.get());
+      !ok) {
+    spdlog::warn("{}", ok.error().message);
+  }
+  cache.old.erase(old);
+}
+
+void Caches::retire(Cache& cache, const std::string& name) {
+  if (cache.onCurrent > 0) {
+    cache.current->moved(core_.layout.cacheTmp().fd.get(), core_.layout.cacheTmp().path, name);
+    cache.old[cache.generation] = {std::move(cache.current), name, cache.onCurrent};
+  } else {
+    (void)core_.trash.take(core_.layout.cacheTmp(), name, cache.current.get());
+  }
+  cache.current = nullptr;
+  cache.onCurrent = 0;
+}
+
 Expected<Release> Caches::release(CacheLease& lease, bool discard, const std::string& who) {
-  auto cache = get(lease.name);
-  if (!cache) return Failure(cache.error());
-  const std::lock_guard lock((*cache)->mutex);
+  auto found = get(lease.name);
+  if (!found) return Failure(found.error());
+  Cache& cache = **found;
+  const std::lock_guard lock(cache.mutex);
   if (!lease.workspace->freeze(discard)) {
     return fail(EBUSY, fmt::format("a file is open for writing in the lease on {}: close it first",
                                    lease.name.str()));
   }
-  --(*cache)->leases;
   Release result;
-  result.generation = (*cache)->generation;
-  if (discard || !lease.workspace->changed()) {
-    result.outcome = discard ? Release::Outcome::discarded : Release::Outcome::unchanged;
-    discardTree(lease);
-    return result;
-  }
-  if (lease.generation != (*cache)->generation) {
+  result.generation = cache.generation;
+  const bool moved = lease.generation != cache.generation;
+  if (discard || moved || !lease.workspace->changed()) {
     result.outcome = Release::Outcome::discarded;
-    result.winner = (*cache)->publisher;
+    if (!discard && !lease.workspace->changed()) result.outcome = Release::Outcome::unchanged;
+    if (result.outcome == Release::Outcome::discarded && !discard) result.winner = cache.publisher;
+    leave(cache, lease);
     discardTree(lease);
     return result;
   }
-  if (auto ok = publish(lease.name, tmpName(lease)); !ok) {
+  if (auto ok = publish(cache, lease); !ok) {
+    leave(cache, lease);
     discardTree(lease);
     return Failure(ok.error());
   }
-  ++(*cache)->generation;
-  (*cache)->publisher = who;
-  if (auto ok = record(lease.name, **cache); !ok) {
-    // The snapshot is in place; only the count is behind, and no lease outlives the daemon to notice.
+  --cache.leases;
+  ++cache.generation;
+  cache.publisher = who;
+  faultPoint("cache.commit");
+  if (auto ok = core_.database->finishGifts(lease.name.str(), {cache.generation, who}); !ok) {
+    // The snapshot is in place; only the count is behind, and no lease outlives the daemon to
+    // notice.
     spdlog::error("{}", ok.error().message);
   }
   result.outcome = Release::Outcome::published;
-  result.generation = (*cache)->generation;
+  result.generation = cache.generation;
   core_.events.post({{"event", "cache"},
                      {"cache", lease.name.str()},
                      {"state", "published"},
@@ -129,50 +181,78 @@ Expected<Release> Caches::release(CacheLease& lease, bool discard, const std::st
   return result;
 }
 
-Status Caches::publish(const CacheName& name, const std::string& tmp) {
+Status Caches::publish(Cache& cache, const CacheLease& lease) {
+  const std::string tmp = tmpName(lease);
+  const bool replaces = has(lease.name);
+  if (core_.plainWorkspaces || !replaces) return publishPlainly(cache, lease);
+  auto sealed = sealKeepingStubs(*lease.workspace);
+  if (!sealed) return Failure(sealed.error());
+  const Area& caches = core_.layout.cache();
+  auto next = std::make_shared<Snapshot>(caches.fd.get(), caches.path, lease.name.str(),
+                                         "caches/" + lease.name.str());
+  if (sealed->links) next->setLinks(std::move(*sealed->links));
+  if (auto ok =
+          exchangeWithGifts(core_, lease.name.str(), tmp, *cache.current, next, sealed->stubs);
+      !ok) {
+    return ok;
+  }
+  lease.workspace->moved(caches.fd.get(), caches.path, lease.name.str());
+  --cache.onCurrent;  // this one
+  retire(cache, tmp);
+  cache.current = std::move(next);
+  return {};
+}
+
+// The tree is complete as it is: a plain copy, or nothing was there before.
+Status Caches::publishPlainly(Cache& cache, const CacheLease& lease) {
   const Area& area = core_.layout.cacheTmp();
   const Area& caches = core_.layout.cache();
+  const std::string tmp = tmpName(lease);
   std::string ready = tmp;
-  const bool replaces = has(name);
+  const bool replaces = has(lease.name);
   if (core_.mode == Mode::hardlink && replaces) {
     ready = "seal." + tmp;
     if (auto ok = makeOwnedDirectory(area, ready, User{::geteuid(), ::getegid()}); !ok) return ok;
     CopyTree share;
     share.source = area.path + "/" + tmp;
     share.destination = area.path + "/" + ready;
-    share.linkTo = caches.path + "/" + name.str();
+    share.linkTo = caches.path + "/" + lease.name.str();
     Interrupt never;
     if (auto ok = copyTree(share, never); !ok) {
       (void)core_.trash.take(area, ready);
       return ok;
     }
   }
-  if (auto ok = renameInStore(area, ready, caches, name.str(), replaces); !ok) {
+  if (auto ok = renameInStore(area, ready, caches, lease.name.str(), replaces); !ok) {
     if (ready != tmp) (void)core_.trash.take(area, ready);
     return ok;
   }
-  // After an exchange the old snapshot has our name; what was shared leaves the lease's own tree.
-  if (replaces) (void)core_.trash.take(area, ready);
+  --cache.onCurrent;  // this one
+  // After an exchange the old snapshot has our name.
+  if (replaces) retire(cache, ready);
   if (ready != tmp) (void)core_.trash.take(area, tmp);
   return {};
 }
 
 Status Caches::remove(const CacheName& name, bool force) {
-  auto cache = get(name);
-  if (!cache) return Failure(cache.error());
-  const std::lock_guard lock((*cache)->mutex);
+  auto found = get(name);
+  if (!found) return Failure(found.error());
+  Cache& cache = **found;
+  const std::lock_guard lock(cache.mutex);
   if (!has(name)) return fail(ENOENT, fmt::format("{}: no such cache", name.str()));
-  if ((*cache)->leases > 0 && !force) {
-    return fail(EBUSY, fmt::format("cache {} is leased: release it first, or use --force",
-                                   name.str()));
+  if (cache.leases > 0 && !force) {
+    return fail(EBUSY,
+                fmt::format("cache {} is leased: release it first, or use --force", name.str()));
   }
+  const Area& area = core_.layout.cacheTmp();
+  const std::string old = fmt::format("deleted.{}.{}", cache.generation.load(), name.str());
+  if (auto ok = renameInStore(core_.layout.cache(), name.str(), area, old); !ok) return ok;
+  retire(cache, old);
   // Counting on dooms the leases in flight, as in OBuilder.
-  ++(*cache)->generation;
-  (*cache)->publisher = "deleted";
-  if (auto ok = record(name, **cache); !ok) return ok;
-  if (auto ok = core_.trash.take(core_.layout.cache(), name.str()); !ok) return ok;
+  ++cache.generation;
+  cache.publisher = "deleted";
   core_.events.post({{"event", "cache"}, {"cache", name.str()}, {"state", "deleted"}});
-  return {};
+  return record(name, cache);
 }
 
 Expected<std::vector<CacheInfo>> Caches::list() {

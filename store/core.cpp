@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/copy_node.h"
+
 namespace kilnfs {
 
 Status giveTo(const Area& area, const std::string& name, User owner) {
@@ -13,6 +15,25 @@ Status giveTo(const Area& area, const std::string& name, User owner) {
     return failErrno(fmt::format("chown {}/{}", area.path, name));
   }
   return {};
+}
+
+Expected<std::shared_ptr<Workspace>> openWorkspace(const Area& area, const std::string& name,
+                                                   const std::string& key,
+                                                   const std::shared_ptr<Snapshot>& base) {
+  auto from = base->open("", O_RDONLY | O_DIRECTORY);
+  if (!from) return Failure(from.error());
+  const UniqueFd to(
+      ::openat(area.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!to.valid()) return failErrno(fmt::format("open {}/{}", area.path, name));
+  if (auto ok = copyAttributes(from->get(), to.get()); !ok) return Failure(ok.error());
+  struct stat origin = {};
+  struct stat placeholder = {};
+  if (::fstat(from->get(), &origin) != 0 || ::fstat(to.get(), &placeholder) != 0) {
+    return failErrno("stat");
+  }
+  auto cow = std::make_unique<CopyOnWrite>(base);
+  cow->addStub(backingId(placeholder), {"", true}, backingId(origin));
+  return std::make_shared<Workspace>(area.fd.get(), area.path, name, key, std::move(cow));
 }
 
 Status makeOwnedDirectory(const Area& area, const std::string& name, User owner) {

@@ -13,17 +13,28 @@
 namespace kilnfs {
 
 struct Core {
-  Core(Layout l, std::unique_ptr<Database> d, Mode m, UniqueFd lock)
-      : lockFd(std::move(lock)), layout(std::move(l)), database(std::move(d)), mode(m),
+  Core(Layout l, std::unique_ptr<Database> d, Mode m, bool plain, UniqueFd lock)
+      : lockFd(std::move(lock)),
+        layout(std::move(l)),
+        database(std::move(d)),
+        mode(m),
+        plainWorkspaces(plain),
         trash(layout.resultTmp()) {}
 
   UniqueFd lockFd;  // flock'ed for as long as we live
   Layout layout;
   std::unique_ptr<Database> database;
   const Mode mode;
+  const bool plainWorkspaces;
   Events events;
   Trash trash;  // uses layout
 };
+
+/// A workspace over `base`, at `name` of `area`, which is a new and empty directory: opens in O(1).
+/// Its root gets the attributes of the snapshot's.
+Expected<std::shared_ptr<Workspace>> openWorkspace(const Area& area, const std::string& name,
+                                                   const std::string& key,
+                                                   const std::shared_ptr<Snapshot>& base);
 
 /// Makes `name`, which must not exist, in `area`: a directory that `owner` owns.
 Status makeOwnedDirectory(const Area& area, const std::string& name, User owner);

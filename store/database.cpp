@@ -33,10 +33,18 @@ CREATE TABLE IF NOT EXISTS kilnfs_caches (
   publisher  TEXT NOT NULL,
   published  DATETIME NOT NULL
 );
+CREATE TABLE IF NOT EXISTS kilnfs_gifts (
+  cache     TEXT NOT NULL,
+  tmp       BLOB NOT NULL,
+  from_path BLOB NOT NULL,
+  to_path   BLOB NOT NULL,
+  ino       INTEGER NOT NULL
+);
 )";
 constexpr int kBusyMs = 5000;
 constexpr const char* kColumns =
-    "id, parent, CAST(strftime('%s', created) AS INTEGER), CAST(strftime('%s', used) AS INTEGER), rc";
+    "id, parent, CAST(strftime('%s', created) AS INTEGER), CAST(strftime('%s', used) AS INTEGER), "
+    "rc";
 
 int errnoOf(const SQLite::Exception& e) {
   switch (e.getErrorCode()) {
@@ -77,7 +85,8 @@ class SqliteDatabase : public Database {
     return inTransaction("record " + id, [&] {
       removeRow(id);
       run("INSERT INTO builds (id, created, used, rc, parent) VALUES "
-          "(?, datetime('now'), datetime('now'), (SELECT COUNT(*) FROM builds WHERE parent = ?1), ?)",
+          "(?, datetime('now'), datetime('now'), (SELECT COUNT(*) FROM builds WHERE parent = ?1), "
+          "?)",
           id, parent);
       run("INSERT OR REPLACE INTO kilnfs_results (id) VALUES (?)", id);
       if (parent) run("UPDATE builds SET rc = rc + 1 WHERE id = ?", *parent);
@@ -147,14 +156,15 @@ class SqliteDatabase : public Database {
             id, made);
         actions.push_back("recorded " + inQuotes(id) + ": it had no row");
       }
-      const int orphans = run(
-          "UPDATE builds SET parent = NULL WHERE parent IS NOT NULL AND parent NOT IN "
-          "(SELECT id FROM builds)");
+      const int orphans =
+          run("UPDATE builds SET parent = NULL WHERE parent IS NOT NULL AND parent NOT IN "
+              "(SELECT id FROM builds)");
       if (orphans > 0) actions.push_back(fmt::format("{} results lost their base", orphans));
       const int counts = run(
           "UPDATE builds SET rc = (SELECT COUNT(*) FROM builds AS c WHERE c.parent = builds.id) "
           "WHERE rc != (SELECT COUNT(*) FROM builds AS c WHERE c.parent = builds.id)");
-      if (counts > 0) actions.push_back(fmt::format("recounted the children of {} results", counts));
+      if (counts > 0)
+        actions.push_back(fmt::format("recounted the children of {} results", counts));
     });
     if (!ok) return Failure(ok.error());
     return actions;
@@ -162,7 +172,8 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<CacheRow>> cache(const std::string& name) override {
     return guarded("look up cache " + name, [&]() -> std::optional<CacheRow> {
-      SQLite::Statement query(db_, "SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
+      SQLite::Statement query(db_,
+                              "SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
       query.bind(1, name);
       if (!query.executeStep()) return std::nullopt;
       return CacheRow{static_cast<uint64_t>(query.getColumn(0).getInt64()),
@@ -171,10 +182,37 @@ class SqliteDatabase : public Database {
   }
 
   Status setCache(const std::string& name, const CacheRow& row) override {
-    return inTransaction("record cache " + name, [&] {
-      run("INSERT OR REPLACE INTO kilnfs_caches (name, generation, publisher, published) VALUES "
-          "(?, ?, ?, datetime('now'))",
-          name, static_cast<int64_t>(row.generation), row.publisher);
+    return inTransaction("record cache " + name, [&] { putCache(name, row); });
+  }
+
+  Status setGifts(const std::string& cache, const std::vector<GiftRow>& gifts) override {
+    return inTransaction("record the publishing of " + cache, [&] {
+      run("DELETE FROM kilnfs_gifts WHERE cache = ?", cache);
+      for (const GiftRow& g : gifts) {
+        run("INSERT INTO kilnfs_gifts (cache, tmp, from_path, to_path, ino) VALUES (?, ?, ?, ?, ?)",
+            cache, Blob{g.tmp}, Blob{g.from}, Blob{g.to}, static_cast<int64_t>(g.ino));
+      }
+    });
+  }
+
+  Expected<std::map<std::string, std::vector<GiftRow>>> gifts() override {
+    return guarded("list what was being published", [&] {
+      std::map<std::string, std::vector<GiftRow>> all;
+      SQLite::Statement query(
+          db_, "SELECT cache, tmp, from_path, to_path, ino FROM kilnfs_gifts ORDER BY rowid");
+      while (query.executeStep()) {
+        all[query.getColumn(0).getString()].push_back(
+            {query.getColumn(1).getString(), query.getColumn(2).getString(),
+             query.getColumn(3).getString(), static_cast<uint64_t>(query.getColumn(4).getInt64())});
+      }
+      return all;
+    });
+  }
+
+  Status finishGifts(const std::string& cache, const CacheRow& row) override {
+    return inTransaction("record cache " + cache, [&] {
+      putCache(cache, row);
+      run("DELETE FROM kilnfs_gifts WHERE cache = ?", cache);
     });
   }
 
@@ -201,6 +239,13 @@ class SqliteDatabase : public Database {
       s.bind(n);
     }
   }
+  /// Names in trees are any bytes, not text.
+  struct Blob {
+    const std::string& bytes;
+  };
+  static void bindOne(SQLite::Statement& s, int n, const Blob& v) {
+    s.bind(n, v.bytes.data(), static_cast<int>(v.bytes.size()));
+  }
   static void bindOne(SQLite::Statement& s, int n, const std::string& v) { s.bind(n, v); }
   static void bindOne(SQLite::Statement& s, int n, int64_t v) { s.bind(n, v); }
 
@@ -210,6 +255,12 @@ class SqliteDatabase : public Database {
     int n = 0;
     (bindOne(statement, ++n, args), ...);
     return statement.exec();
+  }
+
+  void putCache(const std::string& name, const CacheRow& row) {
+    run("INSERT OR REPLACE INTO kilnfs_caches (name, generation, publisher, published) VALUES "
+        "(?, ?, ?, datetime('now'))",
+        name, static_cast<int64_t>(row.generation), row.publisher);
   }
 
   void removeRow(const std::string& id) {

@@ -7,6 +7,7 @@
 //   kilnfs_meta(key, value)                 the store's mode
 //   kilnfs_results(id)                      results that kilnfs made (their log is in log/)
 //   kilnfs_caches(name, generation, publisher, published)
+//   kilnfs_gifts(cache, ...)                a publish under way: which directories change places
 #pragma once
 
 #include <map>
@@ -32,9 +33,19 @@ struct CacheRow {
   std::string publisher;
 };
 
+/// Two directories that are to change places while a cache is published, by their inode numbers so
+/// that it can be told whether they already have.
+struct GiftRow {
+  std::string tmp;   // the lease's tree in cache-tmp/
+  std::string from;  // in cache/<name>; empty: the trees themselves, which is the commit
+  std::string to;    // in the lease's tree
+  uint64_t ino = 0;  // of what is at cache/<name>/<from> before
+};
+
 class Database {
  public:
-  /// Opens or makes it. One that SQLite calls corrupt is set aside beside it and made anew (logged).
+  /// Opens or makes it. One that SQLite calls corrupt is set aside beside it and made anew
+  /// (logged).
   static Expected<std::unique_ptr<Database>> open(const std::string& file);
   virtual ~Database() = default;
 
@@ -55,6 +66,12 @@ class Database {
 
   virtual Expected<std::optional<CacheRow>> cache(const std::string& name) = 0;
   virtual Status setCache(const std::string& name, const CacheRow& row) = 0;
+
+  /// Records a publish before it begins, in order.
+  virtual Status setGifts(const std::string& cache, const std::vector<GiftRow>& gifts) = 0;
+  virtual Expected<std::map<std::string, std::vector<GiftRow>>> gifts() = 0;
+  /// Records the cache and forgets its gifts, in one transaction.
+  virtual Status finishGifts(const std::string& cache, const CacheRow& row) = 0;
 
   virtual Expected<std::optional<std::string>> meta(const std::string& key) = 0;
   virtual Status setMeta(const std::string& key, const std::string& value) = 0;

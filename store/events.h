@@ -34,9 +34,9 @@ class Events {
 
  private:
   mutable std::mutex mutex_;
-  std::deque<std::string> lines_;  // guarded by mutex_
-  uint64_t next_ = 1;              // guarded by mutex_: number of the next line
-  std::mutex subscribersMutex_;  // taken after mutex_ was released
+  std::deque<std::string> lines_;                     // guarded by mutex_
+  uint64_t next_ = 1;                                 // guarded by mutex_: number of the next line
+  std::mutex subscribersMutex_;                       // taken after mutex_ was released
   std::map<int, std::function<void()>> subscribers_;  // guarded by subscribersMutex_
   int nextSubscriber_ = 1;                            // guarded by subscribersMutex_
 };

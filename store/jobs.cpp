@@ -47,10 +47,9 @@ std::optional<ProcessInfo> readProcess(pid_t pid) {
   ProcessInfo info;
   info.pid = pid;
   unsigned long long start = 0;
-  if (std::sscanf(after + 1,
-                  " %c %d %d %d %d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                  &info.state, &info.parent, &info.group, &info.session, &info.terminal,
-                  &start) != 6) {
+  if (std::sscanf(
+          after + 1, " %c %d %d %d %d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+          &info.state, &info.parent, &info.group, &info.session, &info.terminal, &start) != 6) {
     return std::nullopt;
   }
   info.startTime = start;

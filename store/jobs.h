@@ -16,8 +16,8 @@ struct ProcessInfo {
   pid_t parent = 0;
   pid_t group = 0;
   pid_t session = 0;
-  int terminal = 0;          // device number; 0: none
-  uint64_t startTime = 0;    // clock ticks since boot: tells a reused pid from the old one
+  int terminal = 0;        // device number; 0: none
+  uint64_t startTime = 0;  // clock ticks since boot: tells a reused pid from the old one
 };
 
 /// Nothing: no such process.

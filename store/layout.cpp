@@ -80,8 +80,9 @@ Expected<Layout> Layout::open(const std::string& root) {
   Layout layout;
   layout.root_ = *real;
   const std::pair<const char*, Area*> areas[] = {
-      {"result", &layout.result_},  {"result-tmp", &layout.resultTmp_}, {"cache", &layout.cache_},
-      {"cache-tmp", &layout.cacheTmp_}, {"log", &layout.log_},          {"state", &layout.state_}};
+      {"result", &layout.result_}, {"result-tmp", &layout.resultTmp_},
+      {"cache", &layout.cache_},   {"cache-tmp", &layout.cacheTmp_},
+      {"log", &layout.log_},       {"state", &layout.state_}};
   for (const auto& [name, area] : areas) {
     auto opened = openArea(rootFd.get(), *real, name);
     if (!opened) return Failure(opened.error());

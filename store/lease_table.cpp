@@ -122,8 +122,7 @@ Expected<LeaseInfo> LeaseTable::forHandle(const CacheName& name, const Requester
                                           uint64_t handle) {
   Lock lock(mutex_);
   settle(lock, name);
-  const RecordPtr record =
-      add(name, owner, Kind::handle, fmt::format("handle of {}", owner.pid));
+  const RecordPtr record = add(name, owner, Kind::handle, fmt::format("handle of {}", owner.pid));
   record->handle = handle;
   record->process = owner.pid;
   return made(lock, record);

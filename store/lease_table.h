@@ -46,21 +46,21 @@ class LeaseTable : public Leases {
     Record(CacheName n, std::string k) : name(std::move(n)), key(std::move(k)) {}
 
     const CacheName name;
-    const std::string key;            // "npm.3"
+    const std::string key;  // "npm.3"
     Kind kind = Kind::job;
-    std::string holder;               // for people
+    std::string holder;  // for people
     uid_t uid = 0;
     gid_t gid = 0;
     int64_t since = 0;
-    std::vector<Job> jobs;            // of the holder, and of descendants that joined
-    pid_t process = 0;                // handle, build: the process whose descendants share it
+    std::vector<Job> jobs;  // of the holder, and of descendants that joined
+    pid_t process = 0;      // handle, build: the process whose descendants share it
     uint64_t handle = 0;
     std::string tag;
     std::optional<Clock::time_point> expires;
-    bool orphaned = false;            // its handle was closed, or its time is over
+    bool orphaned = false;  // its handle was closed, or its time is over
     bool interactive = false;
     std::optional<Clock::time_point> leftAt;  // interactive: when nobody was in it first
-    std::optional<CacheLease> lease;  // made at first use
+    std::optional<CacheLease> lease;          // made at first use
     bool making = false;
     bool closing = false;
   };
@@ -82,7 +82,7 @@ class LeaseTable : public Leases {
   Store& store_;
   const Options options_;
   mutable std::mutex mutex_;
-  std::condition_variable changed_;  // a record was made, closed, or left the table
+  std::condition_variable changed_;           // a record was made, closed, or left the table
   std::map<std::string, RecordPtr> records_;  // by key; guarded by mutex_, as what follows
   uint64_t next_ = 1;
   bool stopping_ = false;

@@ -21,14 +21,14 @@
 namespace kilnfs {
 
 struct LeaseInfo {
-  std::string lease;   // "npm.3": the name below leases/
-  std::string cache;   // "npm"
+  std::string lease;  // "npm.3": the name below leases/
+  std::string cache;  // "npm"
   uint64_t generation = 0;
   std::string holder;  // "job 1234", "tag ci-17", "build x", "handle of 1234"
   uid_t uid = 0;
-  int64_t since = 0;   // seconds since the epoch
+  int64_t since = 0;  // seconds since the epoch
   int opens = 0;
-  bool used = false;   // its workspace has been made
+  bool used = false;  // its workspace has been made
 };
 
 class Leases {
@@ -52,8 +52,8 @@ class Leases {
   /// Processes that descend from `supervisor` share the lease when they follow the cache's link.
   virtual void bindProcess(const std::string& lease, pid_t supervisor) = 0;
 
-  /// A lease that lasts while `handle` (any unique number, from the caller) is open. The descendants
-  /// of the process that asked share it.
+  /// A lease that lasts while `handle` (any unique number, from the caller) is open. The
+  /// descendants of the process that asked share it.
   virtual Expected<LeaseInfo> forHandle(const CacheName& name, const Requester& owner,
                                         uint64_t handle) = 0;
   /// `lease NAME --as TAG`. The same tag on the same cache by the same user gives the same lease.

@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include "store/publish.h"
+
 namespace kilnfs {
 namespace {
 
@@ -40,6 +42,7 @@ Status reconcile(Core& core) {
 }  // namespace
 
 Status recover(Core& core) {
+  if (auto ok = finishPublishing(core); !ok) return ok;
   if (auto ok = clearWorkInProgress(core); !ok) return ok;
   return reconcile(core);
 }

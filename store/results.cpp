@@ -9,7 +9,10 @@
 #include <algorithm>
 #include <ctime>
 
+#include "store/base/fault.h"
 #include "store/rsync.h"
+#include "store/seal.h"
+#include "store/tree/tree.h"
 
 namespace kilnfs {
 
@@ -62,17 +65,15 @@ Status Results::build(const Id& id, const std::optional<Id>& base, User owner, I
     tmp = fmt::format("build.{}.{}", next_++, id.str());
   }
   const Area& area = core_.layout.resultTmp();
-  Status done = makeOwnedDirectory(area, tmp, owner);
-  if (done) done = fill(tmp, base, owner, interrupt);
-  const auto workspace =
-      std::make_shared<Workspace>(area.fd.get(), area.path, tmp, "builds/" + id.str());
-  if (done) done = fn(workspace);
-  workspace->freeze(true);
-  if (done) done = seal(id, base, tmp, interrupt);
+  auto workspace = open(id, base, tmp, owner, interrupt);
+  Status done = workspace ? fn(*workspace) : Status(Failure(workspace.error()));
+  if (workspace) (*workspace)->freeze(true);
+  if (done) done = seal(id, base, **workspace, tmp, interrupt);
   if (done) {
     core_.events.post({{"event", "result"}, {"id", id.str()}, {"state", "saved"}});
     return {};
   }
+  if (workspace) removeSideFiles(**workspace);
   if (auto gone = core_.trash.take(area, tmp); !gone && gone.error().code != ENOENT) {
     spdlog::warn("{}: {}", id.str(), gone.error().message);
   }
@@ -84,42 +85,81 @@ bool Results::madeByObuilder(const Id& id) const {
   return ours && !*ours;
 }
 
-Status Results::fill(const std::string& tmp, const std::optional<Id>& base, User /*owner*/,
-                     Interrupt& interrupt) {
-  if (!base) return {};
-  CopyTree copy;
-  copy.source = core_.layout.result().path + "/" + base->str();
-  copy.destination = core_.layout.resultTmp().path + "/" + tmp;
+Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::optional<Id>& base,
+                                                   const std::string& tmp, User owner,
+                                                   Interrupt& interrupt) {
+  const Area& area = core_.layout.resultTmp();
+  const std::string key = "builds/" + id.str();
+  if (auto ok = makeOwnedDirectory(area, tmp, owner); !ok) return Failure(ok.error());
+  if (!base || core_.plainWorkspaces) {
+    if (base) {
+      if (auto ok = copyPlainly(*base, tmp, interrupt); !ok) return Failure(ok.error());
+    }
+    return std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
+  }
+  auto snapshot = find(*base);
+  if (!snapshot) return Failure(snapshot.error());
+  if (!*snapshot) return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
+  auto workspace = openWorkspace(area, tmp, key, *snapshot);
   // OBuilder keeps a result's log inside it; it is not part of what the build made.
-  if (madeByObuilder(*base)) copy.exclude.push_back("/log");
+  if (workspace && madeByObuilder(*base)) {
+    const auto tree = Tree::create(*workspace, 0);
+    if (auto root = tree->root()) (void)tree->unlink(*root->inode, "log");
+  }
+  return workspace;
+}
+
+Status Results::copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt) {
+  CopyTree copy;
+  copy.source = core_.layout.result().path + "/" + base.str();
+  copy.destination = core_.layout.resultTmp().path + "/" + tmp;
+  if (madeByObuilder(base)) copy.exclude.push_back("/log");
   return copyTree(copy, interrupt);
 }
 
-Status Results::seal(const Id& id, const std::optional<Id>& base, const std::string& tmp,
-                     Interrupt& interrupt) {
+Status Results::sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
+                             Interrupt& interrupt) {
+  const Area& area = core_.layout.resultTmp();
+  if (auto ok = makeOwnedDirectory(area, ready, User{::geteuid(), ::getegid()}); !ok) return ok;
+  CopyTree share;
+  share.source = area.path + "/" + tmp;
+  share.destination = area.path + "/" + ready;
+  share.linkTo = core_.layout.result().path + "/" + base.str();
+  return copyTree(share, interrupt);
+}
+
+Status Results::seal(const Id& id, const std::optional<Id>& base, Workspace& workspace,
+                     const std::string& tmp, Interrupt& interrupt) {
   const Area& area = core_.layout.resultTmp();
   std::string ready = tmp;
-  if (core_.mode == Mode::hardlink && base) {
+  auto sealed = sealWhole(workspace, core_.mode, interrupt);
+  Status ok = sealed ? Status() : Status(Failure(sealed.error()));
+  if (ok && core_.plainWorkspaces && core_.mode == Mode::hardlink && base) {
     ready = "seal." + tmp;
-    if (auto ok = makeOwnedDirectory(area, ready, User{::geteuid(), ::getegid()}); !ok) return ok;
-    CopyTree share;
-    share.source = area.path + "/" + tmp;
-    share.destination = area.path + "/" + ready;
-    share.linkTo = core_.layout.result().path + "/" + base->str();
-    if (auto ok = copyTree(share, interrupt); !ok) {
-      (void)core_.trash.take(area, ready);
-      return ok;
-    }
+    ok = sharePlainly(*base, tmp, ready, interrupt);
   }
-  // The row first: a row without a directory is dropped at the next start, but a directory without a
-  // row would have lost its parent.
-  Status ok = core_.database->addBuild(id.str(), base ? std::optional(base->str()) : std::nullopt);
+  // The row first: a row without a directory is dropped at the next start, but a directory without
+  // a row would have lost its parent.
+  if (ok) ok = core_.database->addBuild(id.str(), base ? std::optional(base->str()) : std::nullopt);
+  faultPoint("result.row");
   if (ok) {
     ok = renameInStore(area, ready, core_.layout.result(), id.str());
     if (!ok) (void)core_.database->removeBuild(id.str());
   }
+  faultPoint("result.rename");
   if (ready != tmp) (void)core_.trash.take(area, ok ? tmp : ready);
+  if (ok && sealed->links) keepLinks(id, std::move(*sealed->links));
   return ok;
+}
+
+void Results::keepLinks(const Id& id, LinkCounts links) {
+  constexpr size_t kKept = 64;
+  auto made = find(id);
+  if (!made || !*made) return;
+  (*made)->setLinks(std::move(links));
+  const std::lock_guard lock(mutex_);
+  recent_.push_back(std::move(*made));
+  if (recent_.size() > kKept) recent_.pop_front();
 }
 
 bool Results::has(const Id& id) const {
@@ -132,8 +172,7 @@ Expected<std::shared_ptr<Snapshot>> Results::find(const Id& id) {
   std::weak_ptr<Snapshot>& slot = known_[id.str()];
   if (auto held = slot.lock()) return held;
   const Area& area = core_.layout.result();
-  auto made = std::make_shared<Snapshot>(area.fd.get(), area.path, id.str(), "results/" + id.str(),
-                                         core_.mode == Mode::hardlink);
+  auto made = std::make_shared<Snapshot>(area.fd.get(), area.path, id.str(), "results/" + id.str());
   slot = made;
   return made;
 }
@@ -148,9 +187,10 @@ Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
       auto name = Id::parse(child, "id");
       if (!name || !has(*name)) continue;
       if (!recursive) {
-        return fail(ENOTEMPTY, fmt::format("{} has results built on it ({}): delete those first, or "
-                                           "use delete --recursive",
-                                           id.str(), child));
+        return fail(ENOTEMPTY,
+                    fmt::format("{} has results built on it ({}): delete those first, or "
+                                "use delete --recursive",
+                                id.str(), child));
       }
       order.push_back(*name);
     }

@@ -1,6 +1,7 @@
 // The results of a store: building, reading, deleting. See store.h for the contract.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <mutex>
 #include <set>
@@ -32,21 +33,27 @@ class Results {
 
   Status begin(const Id& id, const std::optional<Id>& base);
   void end(const Id& id, const std::optional<Id>& base);
-  Status fill(const std::string& tmp, const std::optional<Id>& base, User owner,
-              Interrupt& interrupt);
-  Status seal(const Id& id, const std::optional<Id>& base, const std::string& tmp,
-              Interrupt& interrupt);
+  Expected<std::shared_ptr<Workspace>> open(const Id& id, const std::optional<Id>& base,
+                                            const std::string& tmp, User owner,
+                                            Interrupt& interrupt);
+  Status copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt);
+  Status sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
+                      Interrupt& interrupt);
+  Status seal(const Id& id, const std::optional<Id>& base, Workspace& workspace,
+              const std::string& tmp, Interrupt& interrupt);
+  void keepLinks(const Id& id, LinkCounts links);
   bool madeByObuilder(const Id& id) const;
   Expected<std::vector<Id>> withChildren(const Id& id, bool recursive);
   void flushTouched();
 
   Core& core_;
   mutable std::mutex mutex_;
-  std::set<std::string> building_;                 // guarded by mutex_, as what follows
-  std::multiset<std::string> bases_;               // of builds in progress
+  std::set<std::string> building_;    // guarded by mutex_, as what follows
+  std::multiset<std::string> bases_;  // of builds in progress
   std::unordered_map<std::string, std::weak_ptr<Snapshot>> known_;
-  std::map<std::string, int64_t> touched_;         // id -> time, not yet in the database
-  int64_t flushed_ = 0;                            // when touched_ was written last
+  std::deque<std::shared_ptr<Snapshot>> recent_;  // kept for their link counts: bases, likely
+  std::map<std::string, int64_t> touched_;        // id -> time, not yet in the database
+  int64_t flushed_ = 0;                           // when touched_ was written last
   unsigned next_ = 1;
 };
 

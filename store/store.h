@@ -2,7 +2,8 @@
 //
 //   STORE/result/<id>/   results, visible only when whole      STORE/log/<id>     last log of <id>
 //   STORE/result-tmp/    builds in progress, trash             STORE/state/db/db.sqlite
-//   STORE/cache/<name>/  latest snapshot of a cache            STORE/cache-tmp/   leases in progress
+//   STORE/cache/<name>/  latest snapshot of a cache            STORE/cache-tmp/   leases in
+//   progress
 //
 // The words follow OBuilder: root, df, build, delete (remove), result, log_file, state_dir, cache,
 // delete_cache, complete_deletes. All functions are thread-safe. Those that copy trees block for
@@ -85,6 +86,9 @@ class Store {
   struct Options {
     std::optional<Mode> mode;  // absent: as the store is, `copy` for a new one
     std::string mount;         // where it will be mounted, for the message to a second daemon
+    /// Workspaces are plain copies, made and compared by rsync, for those who use their paths on
+    /// disk. Else they are copy on write, and only to be used through `store/tree/` (or the mount).
+    bool plainWorkspaces = false;
   };
 
   /// Opens the store at `path`, making it (one level) if it does not exist, and takes its lock:
@@ -117,8 +121,8 @@ class Store {
                        Interrupt& interrupt, const BuildFn& fn) = 0;
 
   /// Deletes a result: ENOENT; ENOTEMPTY if results were built on it (see `recursive`); EBUSY if a
-  /// build in progress uses it, or one built on it, as base. Renames it away; the files are freed in
-  /// the background. Its log is deleted with it.
+  /// build in progress uses it, or one built on it, as base. Renames it away; the files are freed
+  /// in the background. Its log is deleted with it.
   virtual Status remove(const Id& id, bool recursive) = 0;
 
   /// The result, or nothing. Repeated calls give the same object while somebody holds it.
@@ -147,9 +151,10 @@ class Store {
   virtual Expected<CacheLease> cache(User user, const CacheName& name) = 0;
 
   /// Ends a lease. Its workspace becomes the cache's latest snapshot if it was changed (through
-  /// `store/tree/`; who writes to its path directly says so by markChanged) and the cache's generation is still the leased one; else it is discarded. EBUSY, and the lease goes
-  /// on, while a file is open for writing in it (unless `discard`). `who` is recorded as
-  /// the publisher. Any other error: the lease is over and was discarded.
+  /// `store/tree/`; who writes to its path directly says so by markChanged) and the cache's
+  /// generation is still the leased one; else it is discarded. EBUSY, and the lease goes on, while
+  /// a file is open for writing in it (unless `discard`). `who` is recorded as the publisher. Any
+  /// other error: the lease is over and was discarded.
   virtual Expected<Release> release(CacheLease& lease, bool discard, const std::string& who) = 0;
 
   /// Deletes a cache. EBUSY while it is leased; with `force` leases in flight are doomed instead:

@@ -20,11 +20,15 @@ Trash::~Trash() {
 
 Status Trash::take(const Area& from, const std::string& name, TreeRoot* tree) {
   std::string binned;
-  {
-    const std::lock_guard lock(mutex_);
-    binned = fmt::format(".trash.{}", next_++);
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      binned = fmt::format(".trash.{}", next_++);
+    }
+    auto ok = renameInStore(from, name, bin_, binned);
+    if (ok) break;
+    if (ok.error().code != EEXIST) return ok;  // else a crash left that name: the next one
   }
-  if (auto ok = renameInStore(from, name, bin_, binned); !ok) return ok;
   if (tree != nullptr) tree->moved(bin_.fd.get(), bin_.path, binned);
   adopt(binned);
   return {};

@@ -1,30 +1,41 @@
 #include "store/tree_root.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include <climits>
+
+#include "store/tree/system.h"
 
 namespace kilnfs {
 
 Expected<UniqueFd> TreeRoot::open(const std::string& below, int flags) const {
-  struct open_how how = {};
-  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   if ((flags & O_CREAT) != 0) return fail(EINVAL, "TreeRoot::open does not create");
-  for (;;) {
-    std::string path;
-    int areaFd;
-    {
-      const std::lock_guard lock(mutex_);
-      path = below.empty() ? name_ : name_ + "/" + below;
-      areaFd = areaFd_;
-    }
-    const long fd = ::syscall(SYS_openat2, areaFd, path.c_str(), &how, sizeof how);
-    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
-    if (errno == EAGAIN || errno == EINTR) continue;  // a rename raced with the walk
-    return failErrno("open " + key_ + "/" + below);
+  std::string path;
+  int areaFd;
+  {
+    const std::lock_guard lock(mutex_);
+    path = below.empty() ? name_ : name_ + "/" + below;
+    areaFd = areaFd_;
   }
+  // A path may be longer than PATH_MAX: it is walked in pieces.
+  constexpr size_t kPiece = PATH_MAX - 512;
+  UniqueFd at;
+  size_t begin = 0;
+  while (path.size() - begin > kPiece) {
+    const size_t end = path.rfind('/', begin + kPiece);
+    auto next = openBeneath(at.valid() ? at.get() : areaFd, path.substr(begin, end - begin),
+                            O_PATH | O_DIRECTORY);
+    if (!next) return next;
+    at = std::move(*next);
+    begin = end + 1;
+  }
+  return openBeneath(at.valid() ? at.get() : areaFd, path.substr(begin), flags);
+}
+
+std::pair<int, std::string> TreeRoot::beside() const {
+  const std::lock_guard lock(mutex_);
+  // A name may be as long as names can be: only its number, which comes first, is taken.
+  return {areaFd_, ".side." + name_.substr(0, 40) + "."};
 }
 
 std::string TreeRoot::path() const {

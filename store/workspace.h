@@ -6,9 +6,11 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <optional>
 #include <shared_mutex>
 
+#include "store/copy_on_write.h"
 #include "store/tree_root.h"
 
 namespace kilnfs {
@@ -16,6 +18,14 @@ namespace kilnfs {
 class Workspace : public TreeRoot {
  public:
   using TreeRoot::TreeRoot;
+  /// Over a snapshot: `cow` knows what of it is still the snapshot's. Null: over nothing, or over a
+  /// plain copy.
+  Workspace(int areaFd, std::string areaPath, std::string name, std::string key,
+            std::unique_ptr<CopyOnWrite> cow)
+      : TreeRoot(areaFd, std::move(areaPath), std::move(name), std::move(key)),
+        cow_(std::move(cow)) {}
+
+  CopyOnWrite* cow() const { return cow_.get(); }
 
   /// Permission to change the tree, for the duration of one operation.
   class Change {
@@ -31,10 +41,10 @@ class Workspace : public TreeRoot {
   /// For one who learns of a write only afterwards (data written by the kernel to an open file).
   void markChanged() { changed_ = true; }
   /// Whether anything was changed since the workspace was made.
-  bool changed() const { return changed_; }
+  bool changed() const { return changed_ && (!cow_ || !cow_->untouched()); }
 
-  /// For one whose write failed (ENOSPC, EIO): a build whose tmpdir lost data must not succeed, even if
-  /// its command ignores the error. The first one is kept; 0: none.
+  /// For one whose write failed (ENOSPC, EIO): a build whose tmpdir lost data must not succeed,
+  /// even if its command ignores the error. The first one is kept; 0: none.
   void noteWriteError(int code) {
     int none = 0;
     writeError_.compare_exchange_strong(none, code);
@@ -56,7 +66,8 @@ class Workspace : public TreeRoot {
   bool frozen() const { return frozen_; }
 
  private:
-  std::shared_mutex gate_;  // shared: a change is under way
+  const std::unique_ptr<CopyOnWrite> cow_;
+  std::shared_mutex gate_;           // shared: a change is under way
   std::atomic<bool> frozen_{false};  // written under gate_ held exclusively
   std::atomic<bool> changed_{false};
   std::atomic<int> writeError_{0};  // an errno

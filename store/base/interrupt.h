@@ -44,7 +44,7 @@ class Interrupt {
 
  private:
   mutable std::mutex mutex_;
-  bool raised_ = false;                         // guarded by mutex_
+  bool raised_ = false;                        // guarded by mutex_
   std::vector<std::function<void()>> wakers_;  // guarded by mutex_
 };
 

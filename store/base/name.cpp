@@ -18,7 +18,8 @@ bool firstCharacter(char c) {
 
 bool Name::valid(std::string_view text) {
   return !text.empty() && text.size() <= kLongest && firstCharacter(text.front()) &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c == '.' || firstCharacter(c); });
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return c == '.' || firstCharacter(c); });
 }
 
 Expected<Name> Name::parse(std::string_view text, std::string_view what) {

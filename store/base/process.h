@@ -19,7 +19,7 @@ class Process {
  public:
   struct Options {
     std::optional<std::vector<std::string>> env;  // "K=V"; absent: the daemon's own
-    int stdinFd = -1;   // -1: /dev/null; the caller keeps ownership of all of these
+    int stdinFd = -1;  // -1: /dev/null; the caller keeps ownership of all of these
     int stdoutFd = -1;
     int stderrFd = -1;
     std::vector<std::pair<int, int>> extraFds;  // {number in the child, descriptor here}
@@ -31,8 +31,8 @@ class Process {
     bool ok() const { return exit == 0; }
   };
 
-  /// Starts argv[0] (looked up in PATH unless it has a slash). ENOENT: no such program. Thread-safe;
-  /// descriptors of the daemon are not inherited but for those given.
+  /// Starts argv[0] (looked up in PATH unless it has a slash). ENOENT: no such program.
+  /// Thread-safe; descriptors of the daemon are not inherited but for those given.
   static Expected<Process> start(const std::vector<std::string>& argv, const Options& options);
 
   Process(Process&&) noexcept;
@@ -56,8 +56,8 @@ class Process {
   UniqueFd pidfd_;
 };
 
-/// Runs a command to its end. EINTR when interrupted (the command is killed); EIO with the last lines
-/// of its standard error when it fails. Blocks.
+/// Runs a command to its end. EINTR when interrupted (the command is killed); EIO with the last
+/// lines of its standard error when it fails. Blocks.
 Status runCommand(const std::vector<std::string>& argv, Interrupt& interrupt);
 
 }  // namespace kilnfs

@@ -31,8 +31,8 @@ class Workers {
 
   const size_t limit_;
   std::mutex mutex_;
-  std::condition_variable wake_;  // a job came, or stopping
-  std::condition_variable idle_;  // a thread ended
+  std::condition_variable wake_;            // a job came, or stopping
+  std::condition_variable idle_;            // a thread ended
   std::deque<std::function<void()>> jobs_;  // guarded by mutex_, as what follows
   size_t threads_ = 0;
   size_t waiting_ = 0;

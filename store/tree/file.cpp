@@ -4,6 +4,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "store/tree/tree.h"
+
 namespace kilnfs {
 
 File::File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace> workspace)
@@ -13,6 +15,8 @@ File::File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace
       workspace_(std::move(workspace)) {}
 
 File::~File() {
+  // Before the descriptor is closed: nobody may move it after that.
+  if (!writable_ && workspace_) inode_->tree().removeReader(*inode_, this);
   if (workspace_) workspace_->closed(writable_);
 }
 

@@ -1,7 +1,5 @@
 #include "store/tree/inode.h"
 
-#include <sys/sysmacros.h>
-
 #include "store/tree/tree.h"
 
 namespace kilnfs {
@@ -11,13 +9,12 @@ uint64_t nextNodeNumber() {
   return next++;
 }
 
-BackingId backingId(const struct stat& st) {
-  // The kernel's device numbers have 12 and 20 bits.
-  return {st.st_ino, (major(st.st_dev) << 20) | minor(st.st_dev)};
-}
-
 Inode::Inode(std::shared_ptr<Tree> tree, BackingId backing, mode_t type)
-    : tree_(std::move(tree)), number_(nextNodeNumber()), backing_(backing), type_(type) {}
+    : tree_(std::move(tree)),
+      number_(nextNodeNumber()),
+      dev_(backing.dev),
+      ino_(backing.ino),
+      type_(type) {}
 
 void intrusive_ptr_add_ref(Inode* inode) {
   inode->refs_.fetch_add(1, std::memory_order_relaxed);

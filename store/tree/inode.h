@@ -15,10 +15,12 @@
 #include <string>
 #include <vector>
 
+#include "store/backing_id.h"
 #include "store/base/fd.h"
 
 namespace kilnfs {
 
+class File;
 class Inode;
 class Tree;
 using InodePtr = boost::intrusive_ptr<Inode>;
@@ -27,14 +29,6 @@ void intrusive_ptr_release(Inode* inode);
 
 /// Numbers for nodes of the mounted tree, never used twice. 1 is the root of the mount.
 uint64_t nextNodeNumber();
-
-/// A file on disk, as far as it tells files apart.
-struct BackingId {
-  uint64_t ino = 0;
-  uint32_t dev = 0;
-  bool operator==(const BackingId&) const = default;
-};
-BackingId backingId(const struct stat& st);
 
 class Inode {
  public:
@@ -46,7 +40,8 @@ class Inode {
   mode_t type() const { return type_; }
   bool isDirectory() const { return S_ISDIR(type_); }
   Tree& tree() const { return *tree_; }
-  const BackingId& backing() const { return backing_; }
+  /// Of a directory or file that was copied up, the file on disk that it is now.
+  BackingId backing() const { return {ino_.load(std::memory_order_relaxed), dev_}; }
 
  private:
   friend class Tree;
@@ -60,6 +55,7 @@ class Inode {
   struct Rare {
     std::vector<Link> links;         // names beside the first, of hard links
     std::shared_ptr<UniqueFd> kept;  // O_PATH, once there is no name
+    std::vector<File*> readers;      // of a shared file, to be moved to its copy
   };
 
   Inode(std::shared_ptr<Tree> tree, BackingId backing, mode_t type);
@@ -67,8 +63,10 @@ class Inode {
 
   const std::shared_ptr<Tree> tree_;
   const uint64_t number_;
-  const BackingId backing_;
+  const uint32_t dev_;
+  std::atomic<uint64_t> ino_;  // changes under inodes_, and only while names_ is held exclusively
   const mode_t type_;
+  std::atomic<bool> stub_{false};  // a directory that is still the snapshot's; likewise
   std::atomic<uint32_t> refs_{0};  // goes to and from 0 only under the tree's inodes_ lock
 
   // Guarded by the tree's inodes_ lock:

@@ -9,35 +9,21 @@
 #include <climits>
 
 #include "store/tree/directory.h"
-#include "store/tree/links.h"
 #include "store/tree/system.h"
 
 namespace kilnfs {
 namespace {
 
-// The finalizer of splitmix64: a bijection of 64-bit numbers.
-uint64_t mix(uint64_t x) {
-  x ^= x >> 30;
-  x *= 0xbf58476d1ce4e5b9ULL;
-  x ^= x >> 27;
-  x *= 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
 uint64_t saltOf(const std::string& key) {
   uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
   for (const char c : key) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return mix(hash);
-}
-
-bool before(const BackingId& a, const BackingId& b) {
-  return a.ino != b.ino ? a.ino < b.ino : a.dev < b.dev;
+  return mix64(hash);
 }
 
 }  // namespace
 
 size_t Tree::Hash::operator()(const BackingId& id) const {
-  return mix(id.ino ^ (static_cast<uint64_t>(id.dev) << 32));
+  return HashBackingId()(id);
 }
 
 Tree::Tree(std::shared_ptr<Snapshot> snapshot, std::shared_ptr<Workspace> workspace,
@@ -45,9 +31,9 @@ Tree::Tree(std::shared_ptr<Snapshot> snapshot, std::shared_ptr<Workspace> worksp
     : snapshot_(std::move(snapshot)),
       workspace_(std::move(workspace)),
       place_(snapshot_ ? static_cast<const TreeRoot&>(*snapshot_) : *workspace_),
+      cow_(workspace_ ? workspace_->cow() : nullptr),
       salt_(saltOf(place_.key())),
-      outerIno_(outerIno),
-      links_(before) {}
+      outerIno_(outerIno) {}
 
 Tree::~Tree() = default;
 
@@ -73,9 +59,10 @@ Status Tree::refuseFrozen() const {
 
 // -- inode numbers
 
-uint64_t Tree::visibleIno(const BackingId& backing) const {
-  const uint64_t other = backing.dev == rootDev_ ? 0 : mix(backing.dev);
-  const uint64_t ino = mix(backing.ino ^ salt_ ^ other);
+uint64_t Tree::visibleIno(const BackingId& now) const {
+  const BackingId backing = cow_ != nullptr ? cow_->origin(cow_->canonical(now)) : now;
+  const uint64_t other = backing.dev == rootDev_ ? 0 : mix64(backing.dev);
+  const uint64_t ino = mix64(backing.ino ^ salt_ ^ other);
   return ino != 0 ? ino : 1;  // 0 means "no entry" to readdir
 }
 
@@ -84,57 +71,60 @@ uint64_t Tree::visibleIno(const Inode& parent, uint64_t ino) const {
 }
 
 uint64_t Tree::visibleIno(const std::string& key, uint64_t ino) {
-  const uint64_t visible = mix(ino ^ saltOf(key));
+  const uint64_t visible = mix64(ino ^ saltOf(key));
   return visible != 0 ? visible : 1;
 }
 
 uint64_t Tree::parentIno(const Inode& directory) const {
   const std::lock_guard lock(inodes_);
-  return directory.parent_ ? visibleIno(directory.parent_->backing_) : outerIno_;
+  return directory.parent_ ? visibleIno(directory.parent_->backing()) : outerIno_;
 }
 
-struct stat Tree::seen(struct stat st) const {
-  if (snapshot_ && snapshot_->sharesInodes() && !S_ISDIR(st.st_mode) && st.st_nlink > 1) {
-    st.st_nlink = linksInside(st);
+struct stat Tree::seen(struct stat st, const Inode& inode) const {
+  if (!S_ISDIR(st.st_mode)) {
+    if (snapshot_ && st.st_nlink > 1) st.st_nlink = snapshot_->linksInside(inode.backing());
+    if (cow_ != nullptr) st.st_nlink = linksNow(st, inode);
   }
-  st.st_ino = visibleIno(backingId(st));
+  st.st_ino = visibleIno(inode.backing());
   return st;
-}
-
-nlink_t Tree::linksInside(const struct stat& st) const {
-  std::call_once(linksCounted_, [this] {
-    countLinks([this](const std::string& path) { return openPath(path, O_RDONLY | O_DIRECTORY); },
-               [this](const BackingId& backing, nlink_t links) { links_.emplace(backing, links); });
-  });
-  const auto it = links_.find(backingId(st));
-  return it != links_.end() ? it->second : 1;
 }
 
 // -- from inodes to files
 
-bool Tree::walkUp(const Inode& inode, std::string& path) {
-  // Collected from the leaf up, then turned round.
+bool Tree::locate(const Inode& inode, Location& at) const {
+  // Collected from the leaf up, to the first directory that is still the snapshot's.
   std::vector<const Inode*> chain;
-  for (const Inode* at = &inode; at->parent_; at = at->parent_.get()) chain.push_back(at);
-  const Inode& top = chain.empty() ? inode : *chain.back()->parent_;
-  if (top.rare_ && top.rare_->kept) return false;  // below a directory that was removed
+  const Inode* top = &inode;
+  while (!top->stub_ && top->parent_) {
+    chain.push_back(top);
+    top = top->parent_.get();
+  }
+  if (top->rare_ && top->rare_->kept) return false;  // below a directory that was removed
+  at.root = &place_;
+  if (top->stub_) {
+    const auto stub = cow_->stub(top->backing());
+    if (!stub) return false;
+    at.root = cow_->base().get();
+    at.path = stub->path;
+  }
   for (auto it = chain.rbegin(); it != chain.rend(); ++it) {
-    if (!path.empty()) path += '/';
-    path += (*it)->name_.get();
+    if (!at.path.empty()) at.path += '/';
+    at.path += (*it)->name_.get();
   }
   return true;
 }
 
-std::vector<std::string> Tree::paths(const Inode& inode) const {
+std::vector<Tree::Location> Tree::locations(const Inode& inode) const {
   const std::lock_guard lock(inodes_);
-  std::vector<std::string> found;
-  std::string path;
-  if (walkUp(inode, path)) found.push_back(std::move(path));
+  std::vector<Location> found;
+  Location at;
+  if (locate(inode, at)) found.push_back(std::move(at));
   if (!inode.rare_) return found;
   for (const Inode::Link& link : inode.rare_->links) {
-    std::string other;
-    if (!walkUp(*link.parent, other)) continue;
-    found.push_back(other.empty() ? link.name : other + "/" + link.name);
+    Location other;
+    if (!locate(*link.parent, other)) continue;
+    other.path = other.path.empty() ? link.name : other.path + "/" + link.name;
+    found.push_back(std::move(other));
   }
   return found;
 }
@@ -144,23 +134,11 @@ std::shared_ptr<UniqueFd> Tree::keptFd(const Inode& inode) const {
   return inode.rare_ ? inode.rare_->kept : nullptr;
 }
 
-Expected<UniqueFd> Tree::openPath(const std::string& path, int flags) const {
-  // A path may be longer than PATH_MAX: walk it in pieces.
-  constexpr size_t kPiece = PATH_MAX - 512;
-  if (path.size() <= kPiece) return place_.open(path, flags);
-  UniqueFd at;
-  size_t begin = 0;
-  for (;;) {
-    size_t end = path.size();
-    if (end - begin > kPiece) end = path.rfind('/', begin + kPiece);
-    const bool last = end == path.size();
-    const std::string piece = path.substr(begin, end - begin);
-    const int how = last ? flags : O_PATH | O_DIRECTORY;
-    auto next = at.valid() ? openBeneath(at.get(), piece, how) : place_.open(piece, how);
-    if (!next || last) return next;
-    at = std::move(*next);
-    begin = end + 1;
-  }
+bool Tree::standsFor(const Inode& inode, const struct stat& st) const {
+  const BackingId found = backingId(st);
+  if (cow_ == nullptr) return found == inode.backing();
+  if (inode.stub_) return found == cow_->origin(inode.backing());
+  return cow_->canonical(found) == inode.backing();
 }
 
 Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
@@ -173,15 +151,17 @@ Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
     return opened;
   }
   Error error{ESTALE, {}};
-  for (const std::string& path : paths(inode)) {
-    auto fd = openPath(path, flags | O_NOFOLLOW);
+  for (const Location& at : locations(inode)) {
+    auto fd = openReplaced(inode, flags);
+    if (!fd) fd = at.root->open(at.path, flags | O_NOFOLLOW);
     if (!fd) {
       error = std::move(fd.error());
       continue;
     }
     if (::fstat(fd->get(), &opened.attributes) != 0) return fail(errno);
-    if (backingId(opened.attributes) == inode.backing_) {
+    if (standsFor(inode, opened.attributes)) {
       opened.fd = std::move(*fd);
+      if (inode.stub_) showPlaceholder(inode, opened.attributes);
       return opened;
     }
     error.code = ESTALE;  // somebody changed the store behind our back

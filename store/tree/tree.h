@@ -4,6 +4,9 @@
 // can't be reached any more either, but files that are open can be read on. Symbolic links are
 // never followed, names never leave the tree. Thread-safe; calls block only as the disk does.
 //
+// A workspace over a snapshot is copy on write (store/copy_on_write.h): tree_cow.cpp makes what
+// is changed its own before the change.
+//
 // Locks, in this order: the workspace's gate (a Change), names_, inodes_. Reading and writing data
 // takes none but the gate. names_ is held over the system calls of one operation: shared while a
 // name is resolved, exclusively while names are moved or removed, so that a path stays true while
@@ -14,7 +17,6 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,6 +25,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "store/copy_on_write.h"
 #include "store/snapshot.h"
 #include "store/tree/file.h"
 #include "store/tree/identity.h"
@@ -121,6 +124,8 @@ class Tree : public std::enable_shared_from_this<Tree> {
 
  private:
   friend void intrusive_ptr_release(Inode* inode);
+  friend class Directory;
+  friend class File;
   struct Opened {
     UniqueFd fd;
     struct stat attributes;  // as on disk
@@ -136,20 +141,55 @@ class Tree : public std::enable_shared_from_this<Tree> {
     bool operator()(const A& a, const B& b) const {
       return id(a) == id(b);
     }
-    static const BackingId& id(const BackingId& id) { return id; }
-    static const BackingId& id(const Inode* inode) { return inode->backing(); }
+    static BackingId id(const BackingId& id) { return id; }
+    static BackingId id(const Inode* inode) { return inode->backing(); }
   };
 
   Tree(std::shared_ptr<Snapshot> snapshot, std::shared_ptr<Workspace> workspace, uint64_t outerIno);
+
+  struct Location {
+    const TreeRoot* root;  // the workspace, or the snapshot that it lies over
+    std::string path;      // below that
+  };
 
   // Where an inode's backing file is: the only place that knows. Takes no lock but inodes_; names_
   // is held (shared) by the caller, or the inode can't move.
   Expected<Opened> openBacking(const Inode& inode, int flags) const;
   Expected<UniqueFd> openParent(const Inode& parent) const;
-  Expected<UniqueFd> openPath(const std::string& path, int flags) const;
-  std::vector<std::string> paths(const Inode& inode) const;
+  std::vector<Location> locations(const Inode& inode) const;
   std::shared_ptr<UniqueFd> keptFd(const Inode& inode) const;
-  static bool walkUp(const Inode& inode, std::string& path);
+  bool locate(const Inode& inode, Location& at) const;
+  /// Whether what openBacking found is what the inode stands for.
+  bool standsFor(const Inode& inode, const struct stat& st) const;
+
+  // Copy on write (tree_cow.cpp). All take names_ themselves, exclusively where something has to be
+  // made own; what is own stays own.
+  Status ownDirectory(Inode& inode);
+  /// `keep`: how many bytes of its content will be wanted, if not all.
+  Status ownFile(Inode& inode, std::optional<uint64_t> keep = std::nullopt);
+  Status own(Inode& inode, std::optional<uint64_t> keep) {
+    return inode.isDirectory() ? ownDirectory(inode) : ownFile(inode, keep);
+  }
+  void addReader(Inode& inode, File* file);
+  void removeReader(Inode& inode, File* file);
+  bool isOwn(const Inode& directory) const;
+  bool isShared(const Inode& file) const;
+  Status fillStub(Inode& inode);
+  Status fillFrom(int from, int to, const std::string& path, const Inode& inode);
+  Status shareDirectory(int from, int to, const std::string& path, const std::string& name,
+                        const Inode& inode);
+  Status shareFile(int from, int to, const std::string& name);
+  Status copyUp(Inode& inode, std::optional<uint64_t> keep);
+  Status copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep);
+  Status replaceGroup(Inode& inode, int from, std::optional<uint64_t> keep);
+  void becomes(Inode& inode, const BackingId& now);
+  void moveReaders(Inode& inode, int to);
+  CopyOnWrite::Group groupOf(const BackingId& file) const;
+  void countName(const Inode* inode, const struct stat& st, int change);
+  Status refuseFullStub(const struct stat& st) const;
+  Expected<UniqueFd> openReplaced(const Inode& inode, int flags) const;
+  Expected<UniqueFd> openPlaceholder(const Inode& inode, int flags) const;
+  void showPlaceholder(const Inode& inode, struct stat& st) const;
 
   Expected<Workspace::Change> beginChange() const;
   Status refuseFrozen() const;
@@ -157,31 +197,33 @@ class Tree : public std::enable_shared_from_this<Tree> {
 
   InodePtr intern(const struct stat& st, Inode* parent, const std::string& name);
   InodePtr find(const BackingId& backing);
+  BackingId canonical(const struct stat& st) const;
   void addName(Inode& inode, Inode& parent, const std::string& name);
   void removeName(Inode& inode, const Inode& parent, const std::string& name,
                   std::shared_ptr<UniqueFd> kept);
   bool isLastName(const Inode& inode, const Inode& parent, const std::string& name) const;
   Status remove(Inode& parent, const std::string& name, bool directory);
+  /// A name for the file or directory was removed from disk.
+  void gone(const InodePtr& inode, const struct stat& st);
   void renamed(const InodePtr& moved, Inode& from, const std::string& name, Inode& to,
                const std::string& newName);
   std::shared_ptr<UniqueFd> keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
                                        const std::string& name) const;
 
-  struct stat seen(struct stat st) const;
-  nlink_t linksInside(const struct stat& st) const;
+  /// What a stat of the inode's file on disk is in this tree.
+  struct stat seen(struct stat st, const Inode& inode) const;
+  nlink_t linksNow(const struct stat& st, const Inode& inode) const;
 
   const std::shared_ptr<Snapshot> snapshot_;  // one of the two
   const std::shared_ptr<Workspace> workspace_;
   const TreeRoot& place_;
+  CopyOnWrite* const cow_;  // null: nothing is shared
   const uint64_t salt_;
   const uint64_t outerIno_;
   mutable std::shared_mutex names_;
   mutable std::mutex inodes_;
   std::unordered_set<Inode*, Hash, Equal> known_;  // guarded by inodes_
   mutable std::atomic<uint32_t> rootDev_{0};       // 0: not known yet
-
-  mutable std::once_flag linksCounted_;
-  mutable std::map<BackingId, nlink_t, bool (*)(const BackingId&, const BackingId&)> links_;
 };
 
 }  // namespace kilnfs

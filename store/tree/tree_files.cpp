@@ -40,6 +40,9 @@ Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeep
     auto begun = beginChange();
     if (!begun) return Failure(begun.error());
     change = std::move(*begun);
+    const std::optional<uint64_t> keep =
+        (flags & O_TRUNC) != 0 ? std::optional<uint64_t>(0) : std::nullopt;
+    if (auto ok = ownFile(inode, keep); !ok) return Failure(ok.error());
   } else if (auto ok = refuseFrozen(); !ok) {
     return Failure(ok.error());
   }
@@ -52,7 +55,9 @@ Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeep
   if (!opened) return Failure(opened.error());
   if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSuid(opened->fd.get());
   if (workspace_) workspace_->opened(writable);
-  return std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
+  auto file = std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
+  if (!writable && isShared(inode)) addReader(inode, file.get());
+  return file;
 }
 
 Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int flags, mode_t mode,
@@ -62,6 +67,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
   {
     const auto change = beginChange();
     if (!change) return Failure(change.error());
+    if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
     const std::shared_lock lock(names_);
     const auto dir = openParent(parent);
     if (!dir) return Failure(dir.error());
@@ -75,7 +81,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
       struct stat st;
       if (::fstat(fd.get(), &st) != 0) return fail(errno);
       Created created{{intern(st, &parent, name), {}}, nullptr};
-      created.entry.attributes = seen(st);
+      created.entry.attributes = seen(st, *created.entry.inode);
       const bool writable = wantsWrite(flags);
       workspace_->opened(writable);
       created.file =
@@ -102,7 +108,8 @@ Expected<std::unique_ptr<Directory>> Tree::openDirectory(Inode& inode) {
   if (!opened && opened.error().code == EPERM && readOnly()) opened = openBacking(inode, flags);
   if (!opened) return Failure(opened.error());
   if (workspace_) workspace_->opened(false);
-  return std::make_unique<Directory>(InodePtr(&inode), std::move(opened->fd), workspace_);
+  return std::make_unique<Directory>(InodePtr(&inode), std::move(opened->fd), workspace_,
+                                     !isOwn(inode));
 }
 
 Expected<std::string> Tree::readlink(Inode& inode) {
@@ -122,13 +129,13 @@ Expected<struct stat> Tree::getattr(Inode& inode, const File* file) {
   struct stat st;
   if (file != nullptr) {
     if (::fstat(file->fd(), &st) != 0) return fail(errno);
-    return seen(st);
+    return seen(st, inode);
   }
   // Not refused in a frozen workspace: fstat of a file that is open must go on working.
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
-  return seen(opened->attributes);
+  return seen(opened->attributes, inode);
 }
 
 namespace {
@@ -168,13 +175,16 @@ Status apply(int fd, const SetAttributes& wanted, const File* file) {
 Expected<struct stat> Tree::setattr(Inode& inode, const SetAttributes& wanted, const File* file) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  const std::optional<uint64_t> keep =
+      wanted.size ? std::optional(static_cast<uint64_t>(*wanted.size)) : std::nullopt;
+  if (auto ok = own(inode, keep); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
   if (auto done = apply(opened->fd.get(), wanted, file); !done) return Failure(done.error());
   struct stat st;
   if (::fstat(opened->fd.get(), &st) != 0) return fail(errno);
-  return seen(st);
+  return seen(st, inode);
 }
 
 Expected<std::string> Tree::getxattr(Inode& inode, const std::string& name) {
@@ -216,6 +226,7 @@ Expected<std::vector<std::string>> Tree::listxattr(Inode& inode) {
 Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& value, int flags) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = own(inode, std::nullopt); !ok) return ok;
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
@@ -229,6 +240,7 @@ Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& 
 Status Tree::removexattr(Inode& inode, const std::string& name) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = own(inode, std::nullopt); !ok) return ok;
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());

@@ -13,14 +13,19 @@ namespace kilnfs {
 
 // -- which inode has which names
 
-InodePtr Tree::find(const BackingId& backing) {
+BackingId Tree::canonical(const struct stat& st) const {
+  return cow_ != nullptr ? cow_->canonical(backingId(st)) : backingId(st);
+}
+
+InodePtr Tree::find(const BackingId& id) {
+  const BackingId backing = cow_ != nullptr ? cow_->canonical(id) : id;
   const std::lock_guard lock(inodes_);
   const auto it = known_.find(backing);
   return it != known_.end() ? InodePtr(*it) : nullptr;
 }
 
 InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& name) {
-  const BackingId backing = backingId(st);
+  const BackingId backing = canonical(st);
   const mode_t type = st.st_mode & S_IFMT;
   // Dropped after the lock: releasing an inode takes it.
   InodePtr found;
@@ -42,6 +47,7 @@ InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& n
   // Another type: the file was replaced behind our back, and its number used again.
   if (it != known_.end()) known_.erase(it);
   found = new Inode(shared_from_this(), backing, type);
+  found->stub_ = cow_ != nullptr && S_ISDIR(type) && cow_->stub(backing).has_value();
   known_.insert(found.get());
   if (parent != nullptr) addName(*found, *parent, name);
   return found;
@@ -101,7 +107,8 @@ void Tree::removeName(Inode& inode, const Inode& parent, const std::string& name
 std::shared_ptr<UniqueFd> Tree::keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
                                            const std::string& name) const {
   if (!inode || !isLastName(*inode, parent, name)) return nullptr;
-  auto fd = openBeneath(parentFd, name, O_PATH | O_NOFOLLOW);
+  auto fd = openReplaced(*inode, O_PATH);
+  if (!fd) fd = openBeneath(parentFd, name, O_PATH | O_NOFOLLOW);
   return fd ? std::make_shared<UniqueFd>(std::move(*fd)) : nullptr;
 }
 
@@ -114,13 +121,19 @@ size_t Tree::knownInodes() const {
 
 Expected<Tree::Entry> Tree::root() {
   if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
+  const std::shared_lock lock(names_);
   const auto fd = place_.open("", O_PATH | O_DIRECTORY);
   if (!fd) return Failure(fd.error());
   struct stat st;
   if (::fstat(fd->get(), &st) != 0) return fail(errno);
   rootDev_ = backingId(st).dev;
   Entry entry{intern(st, nullptr, {}), {}};
-  entry.attributes = seen(st);
+  if (entry.inode->stub_) {
+    const auto opened = openBacking(*entry.inode, O_PATH);
+    if (!opened) return Failure(opened.error());
+    st = opened->attributes;
+  }
+  entry.attributes = seen(st, *entry.inode);
   return entry;
 }
 
@@ -128,7 +141,14 @@ Expected<Tree::Entry> Tree::enter(int parentFd, Inode& parent, const std::string
   struct stat st;
   if (::fstatat(parentFd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   Entry entry{intern(st, &parent, name), {}};
-  entry.attributes = seen(st);
+  if (entry.inode->stub_ || (cow_ != nullptr && (backingId(st) != entry.inode->backing() ||
+                                                 cow_->group(entry.inode->backing())))) {
+    // What it stands for is elsewhere.
+    const auto opened = openBacking(*entry.inode, O_PATH);
+    if (!opened) return Failure(opened.error());
+    st = opened->attributes;
+  }
+  entry.attributes = seen(st, *entry.inode);
   return entry;
 }
 
@@ -155,6 +175,7 @@ Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t
   if (!plainName(name) || S_ISDIR(mode) || S_ISLNK(mode)) return fail(EINVAL);
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
@@ -170,6 +191,7 @@ Expected<Tree::Entry> Tree::mkdir(Inode& parent, const std::string& name, mode_t
   if (!plainName(name)) return fail(EINVAL);
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
@@ -185,6 +207,7 @@ Expected<Tree::Entry> Tree::symlink(Inode& parent, const std::string& name,
   if (!plainName(name)) return fail(EINVAL);
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
@@ -200,7 +223,9 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
   if (!plainName(name)) return fail(EINVAL);
   const auto change = beginChange();
   if (!change) return Failure(change.error());
-  const std::shared_lock lock(names_);
+  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
+  if (auto ok = ownFile(inode); !ok) return Failure(ok.error());
+  const std::unique_lock lock(names_);
   if (keptFd(inode)) return fail(ENOENT);
   const auto file = openBacking(inode, O_PATH);
   if (!file) return Failure(file.error());
@@ -210,23 +235,36 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
                AT_SYMLINK_FOLLOW) != 0) {
     return fail(errno);
   }
+  countName(&inode, file->attributes, 1);
   return enter(dir->get(), parent, name);
 }
 
 // -- removing and moving
 
+void Tree::gone(const InodePtr& inode, const struct stat& st) {
+  countName(inode.get(), st, -1);
+  if (cow_ == nullptr || !S_ISDIR(st.st_mode)) return;
+  // An empty directory that nobody can reach is as good as own.
+  cow_->removeStub(backingId(st));
+  const std::lock_guard lock(inodes_);
+  if (inode) inode->stub_ = false;
+}
+
 Status Tree::remove(Inode& parent, const std::string& name, bool directory) {
   if (!plainName(name)) return fail(EINVAL);
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = ownDirectory(parent); !ok) return ok;
   const std::unique_lock lock(names_);
   const auto dir = openParent(parent);
   if (!dir) return Failure(dir.error());
   struct stat st;
   if (::fstatat(dir->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  if (auto ok = refuseFullStub(st); directory && !ok) return ok;
   const InodePtr inode = find(backingId(st));
   auto kept = keepIfLast(inode, dir->get(), parent, name);
   if (::unlinkat(dir->get(), name.c_str(), directory ? AT_REMOVEDIR : 0) != 0) return fail(errno);
+  gone(inode, st);
   if (inode) removeName(*inode, parent, name, std::move(kept));
   return {};
 }
@@ -254,6 +292,8 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE) return fail(EINVAL);
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  if (auto ok = ownDirectory(parent); !ok) return ok;
+  if (auto ok = ownDirectory(newParent); !ok) return ok;
   const std::unique_lock lock(names_);
   const auto from = openParent(parent);
   if (!from) return Failure(from.error());
@@ -264,11 +304,14 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   if (::fstatat(from->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   const InodePtr moved = find(backingId(st));
   InodePtr target;
-  bool sameFile = false;
   struct stat targetSt;
-  if (::fstatat(to->get(), newName.c_str(), &targetSt, AT_SYMLINK_NOFOLLOW) == 0) {
+  const bool exists = ::fstatat(to->get(), newName.c_str(), &targetSt, AT_SYMLINK_NOFOLLOW) == 0;
+  const bool sameFile = exists && canonical(st) == canonical(targetSt);
+  if (exists) {
     target = find(backingId(targetSt));
-    sameFile = backingId(st) == backingId(targetSt);
+    // Nothing is to happen then; the kernel may not see that they are one file.
+    if (sameFile && flags == 0) return {};
+    if (auto ok = refuseFullStub(targetSt); flags == 0 && S_ISDIR(st.st_mode) && !ok) return ok;
   }
   std::shared_ptr<UniqueFd> kept;
   if (flags == 0 && !sameFile) kept = keepIfLast(target, to->get(), newParent, newName);
@@ -278,8 +321,9 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   if (sameFile) return {};  // two links to one file: nothing happened
   if (flags == RENAME_EXCHANGE) {
     renamed(target, newParent, newName, parent, name);
-  } else if (target) {
-    removeName(*target, newParent, newName, std::move(kept));
+  } else if (exists) {
+    gone(target, targetSt);
+    if (target) removeName(*target, newParent, newName, std::move(kept));
   }
   renamed(moved, parent, name, newParent, newName);
   return {};

@@ -163,7 +163,7 @@ TEST_F(Start, AnyUserCanMount) {
       "cd $0; " KILNFS_BIN
       "/kilnfs store mnt; "
       "(cd -P mnt/caches/c; umask 077; echo x > f; ln f g; mv f h; cat g; stat -c %u:%a h; rm g); "
-      "fusermount3 -u mnt; while [ -z \\\"\\$(ls store/cache)\\\" ]; do sleep 0.05; done; "
+      "fusermount3 -u mnt; while [ ! -e store/cache/c/h ]; do sleep 0.05; done; "
       "cat store/cache/c/h\"' " +
           dir_.path(),
       dir_.path());

@@ -29,7 +29,7 @@ Id id(const std::string& text) {
 class BuildsTest : public ::testing::Test {
  protected:
   explicit BuildsTest(unsigned jobs = 2) {
-    auto store = Store::create(dir_ / "store", {});
+    auto store = Store::create(dir_ / "store", {{}, "", true});
     EXPECT_TRUE(store) << store.error().message;
     store_ = std::move(*store);
     leases_ = Leases::create(*store_, {});

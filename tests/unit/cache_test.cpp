@@ -20,7 +20,7 @@ using Outcome = Release::Outcome;
 class CacheTest : public ::testing::TestWithParam<Mode> {
  protected:
   CacheTest() {
-    auto made = Store::create(dir_ / "store", {GetParam(), ""});
+    auto made = Store::create(dir_ / "store", {GetParam(), "", true});
     store_ = std::move(*made);
   }
   ~CacheTest() override {
@@ -153,7 +153,7 @@ TEST_P(CacheTest, GenerationsGoOnAfterARestart) {
     release(l);
   }
   store_.reset();
-  store_ = std::move(*Store::create(dir_ / "store", {}));
+  store_ = std::move(*Store::create(dir_ / "store", {{}, "", true}));
   const auto caches = store_->caches();
   ASSERT_TRUE(caches);
   ASSERT_EQ(caches->size(), 1U);

@@ -60,7 +60,7 @@ class Open {
 class ControlTest : public ::testing::Test {
  protected:
   ControlTest() {
-    auto store = Store::create(dir_ / "store", {});
+    auto store = Store::create(dir_ / "store", {{}, "", true});
     EXPECT_TRUE(store) << store.error().message;
     store_ = std::move(*store);
     leases_ = Leases::create(*store_, {});

@@ -60,8 +60,9 @@ class Sleeper {
 class LeasesTest : public ::testing::Test {
  protected:
   LeasesTest() {
-    store_ = std::move(*Store::create(dir_ / "store", {}));
-    leases_ = Leases::create(*store_, {std::chrono::milliseconds(50), std::chrono::milliseconds(5)});
+    store_ = std::move(*Store::create(dir_ / "store", {{}, "", true}));
+    leases_ =
+        Leases::create(*store_, {std::chrono::milliseconds(50), std::chrono::milliseconds(5)});
   }
 
   void change(const std::string& lease, const std::string& content) {
@@ -92,7 +93,8 @@ TEST_F(LeasesTest, ReadingTheLinkCopiesNothing) {
   EXPECT_EQ(*lease, "npm.1");
   EXPECT_TRUE(leases_->list().empty());
   EXPECT_FALSE(store_->hasCache(name_));
-  EXPECT_EQ(leases_->cacheNames(), std::vector<std::string>{"npm"}) << "listed from its first lease";
+  EXPECT_EQ(leases_->cacheNames(), std::vector<std::string>{"npm"})
+      << "listed from its first lease";
   ASSERT_TRUE(leases_->workspace(*lease, 0));
   EXPECT_EQ(leases_->list().size(), 1U);
 }

@@ -31,7 +31,7 @@ class StoreTest : public ::testing::TestWithParam<Mode> {
 
   void open() {
     store_.reset();
-    auto made = Store::create(dir_ / "store", {GetParam(), ""});
+    auto made = Store::create(dir_ / "store", {GetParam(), "", true});
     ASSERT_TRUE(made) << made.error().message;
     store_ = std::move(*made);
   }
@@ -105,13 +105,13 @@ TEST_P(StoreTest, FailureRecordsNothingAndALaterCallTriesAgain) {
 TEST_P(StoreTest, StartsFromACopyOfTheBase) {
   ASSERT_TRUE(make("a", {}, "one"));
   Interrupt interrupt;
-  const auto built = store_->build(id("b"), id("a"), User{}, interrupt,
-                                   [&](const auto& tmp) -> Status {
-                                     EXPECT_EQ(readFile(tmp->path() + "/f"), "one");
-                                     writeFile(tmp->path() + "/f", "two");
-                                     writeFile(tmp->path() + "/g", "three");
-                                     return {};
-                                   });
+  const auto built =
+      store_->build(id("b"), id("a"), User{}, interrupt, [&](const auto& tmp) -> Status {
+        EXPECT_EQ(readFile(tmp->path() + "/f"), "one");
+        writeFile(tmp->path() + "/f", "two");
+        writeFile(tmp->path() + "/g", "three");
+        return {};
+      });
   ASSERT_TRUE(built) << built.error().message;
   EXPECT_EQ(readFile(path("result/a/f")), "one");
   EXPECT_FALSE(exists(path("result/a/g")));
@@ -363,23 +363,26 @@ TEST(ObuilderStoreTest, IsTakenOverAndGivenBack) {
   writeFile(root + "/result/base/log", "its own log\n");
   {
     SQLite::Database db(root + "/state/db/db.sqlite", SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
-    db.exec("CREATE TABLE builds (id TEXT PRIMARY KEY, created DATETIME NOT NULL, used DATETIME "
-            "NOT NULL, rc INTEGER NOT NULL, parent TEXT, FOREIGN KEY (parent) REFERENCES builds "
-            "(id) ON DELETE RESTRICT)");
-    db.exec("INSERT INTO builds VALUES ('base', '2024-01-02 03:04:05', '2024-01-02 03:04:05', 0, "
-            "NULL)");
+    db.exec(
+        "CREATE TABLE builds (id TEXT PRIMARY KEY, created DATETIME NOT NULL, used DATETIME "
+        "NOT NULL, rc INTEGER NOT NULL, parent TEXT, FOREIGN KEY (parent) REFERENCES builds "
+        "(id) ON DELETE RESTRICT)");
+    db.exec(
+        "INSERT INTO builds VALUES ('base', '2024-01-02 03:04:05', '2024-01-02 03:04:05', 0, "
+        "NULL)");
   }
-  auto made = Store::create(root, {});
+  auto made = Store::create(root, {{}, "", true});
   ASSERT_TRUE(made) << made.error().message;
   Store& store = **made;
   EXPECT_EQ(store.logFile(id("base")), root + "/result/base/log");
   EXPECT_EQ(store.info(id("base"))->created, 1704164645);
   Interrupt interrupt;
-  ASSERT_TRUE(store.build(id("next"), id("base"), User{}, interrupt, [&](const auto& tmp) -> Status {
-    EXPECT_EQ(readFile(tmp->path() + "/rootfs/bin/tool"), "#!");
-    EXPECT_FALSE(exists(tmp->path() + "/log")) << "the base's log is not part of its tree";
-    return {};
-  }));
+  ASSERT_TRUE(
+      store.build(id("next"), id("base"), User{}, interrupt, [&](const auto& tmp) -> Status {
+        EXPECT_EQ(readFile(tmp->path() + "/rootfs/bin/tool"), "#!");
+        EXPECT_FALSE(exists(tmp->path() + "/log")) << "the base's log is not part of its tree";
+        return {};
+      }));
   made->reset();
   SQLite::Database db(root + "/state/db/db.sqlite", SQLite::OPEN_READONLY);
   EXPECT_EQ(db.execAndGet("SELECT rc FROM builds WHERE id = 'base'").getInt(), 1);

@@ -37,9 +37,9 @@ class TreeTest : public testing::Test {
   Tree::Created make(const InodePtr& parent, const std::string& name, int flags = O_RDWR) {
     return std::move(tree_->create(*parent, name, flags, 0644, me_).value());
   }
-  std::shared_ptr<Tree> snapshot(const std::string& name, bool shares = false) {
-    return Tree::create(
-        std::make_shared<Snapshot>(areaFd_.get(), area_, name, "results/" + name, shares), 9);
+  std::shared_ptr<Tree> snapshot(const std::string& name) {
+    return Tree::create(std::make_shared<Snapshot>(areaFd_.get(), area_, name, "results/" + name),
+                        9);
   }
   static int code(const auto& result) { return result ? 0 : result.error().code; }
 
@@ -198,8 +198,8 @@ TEST_F(TreeTest, InodeNumbersDifferBetweenTreesAndListingsAgree) {
   std::ofstream(area_ / "s/f") << "x";
   fs::create_directory(area_ / "t");
   fs::create_hard_link(area_ / "s/f", area_ / "t/f");
-  const auto s = snapshot("s", true);
-  const auto t = snapshot("t", true);
+  const auto s = snapshot("s");
+  const auto t = snapshot("t");
   const auto a = s->lookup(*s->root()->inode, "f");
   const auto b = t->lookup(*t->root()->inode, "f");
   EXPECT_NE(a->attributes.st_ino, b->attributes.st_ino);
@@ -219,7 +219,7 @@ TEST_F(TreeTest, LinksInsideASharingSnapshotAreCounted) {
   std::ofstream(area_ / "s/f") << "x";
   fs::create_hard_link(area_ / "s/f", area_ / "s/d/g");
   fs::create_hard_link(area_ / "s/f", area_ / "outside");
-  const auto s = snapshot("s", true);
+  const auto s = snapshot("s");
   EXPECT_EQ(s->lookup(*s->root()->inode, "f")->attributes.st_nlink, 2u);
 }
 

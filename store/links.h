@@ -3,9 +3,9 @@
 
 #include <functional>
 
+#include "store/backing_id.h"
 #include "store/base/error.h"
 #include "store/base/fd.h"
-#include "store/tree/inode.h"
 
 namespace kilnfs {
 

@@ -1,10 +1,13 @@
-#include "store/tree/links.h"
+#include "store/links.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace kilnfs {
 namespace {

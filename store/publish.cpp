@@ -1,0 +1,134 @@
+#include "store/publish.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+
+#include "store/base/fault.h"
+
+namespace kilnfs {
+namespace {
+
+/// An entry by the directory it is in.
+struct Place {
+  UniqueFd parent;
+  std::string name;
+};
+
+Expected<Place> placeOf(const TreeRoot& root, const std::string& path) {
+  const size_t slash = path.rfind('/');
+  // Not Snapshot::open: that waits for the very exchange that this is for.
+  auto parent = root.TreeRoot::open(slash == std::string::npos ? "" : path.substr(0, slash),
+                                    O_PATH | O_DIRECTORY);
+  if (!parent) return Failure(parent.error());
+  return Place{std::move(*parent), slash == std::string::npos ? path : path.substr(slash + 1)};
+}
+
+uint64_t inodeNumber(int dirFd, const std::string& name) {
+  struct stat st = {};
+  return ::fstatat(dirFd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+}
+
+/// Lets two directories change places. The new tree's directories keep their times: nobody changed
+/// them.
+Status exchange(const TreeRoot& current, const TreeRoot& sealed, const GiftRow& row) {
+  const auto old = placeOf(current, row.from);
+  if (!old) return Failure(old.error());
+  const auto fresh = placeOf(sealed, row.to);
+  if (!fresh) return Failure(fresh.error());
+  struct stat before = {};
+  if (::fstat(fresh->parent.get(), &before) != 0) return failErrno("stat");
+  if (::renameat2(old->parent.get(), old->name.c_str(), fresh->parent.get(), fresh->name.c_str(),
+                  RENAME_EXCHANGE) != 0) {
+    return failErrno("exchange " + inQuotes(row.from));
+  }
+  const struct timespec times[2] = {before.st_atim, before.st_mtim};
+  ::utimensat(fresh->parent.get(), "", times, AT_EMPTY_PATH);
+  return {};
+}
+
+/// The inode number of what is at `path` now; 0: nothing.
+uint64_t numberAt(const TreeRoot& root, const std::string& path) {
+  const auto place = placeOf(root, path);
+  return place ? inodeNumber(place->parent.get(), place->name) : 0;
+}
+
+/// Puts back those of the first `count` that have been exchanged.
+void takeBack(const TreeRoot& current, const TreeRoot& sealed, const std::vector<GiftRow>& rows,
+              size_t count) {
+  for (size_t i = count; i-- > 0;) {
+    if (numberAt(sealed, rows[i].to) == rows[i].ino) (void)exchange(current, sealed, rows[i]);
+  }
+}
+
+}  // namespace
+
+Status exchangeWithGifts(Core& core, const std::string& name, const std::string& tmp,
+                         Snapshot& current, const std::shared_ptr<Snapshot>& next,
+                         const std::vector<Sealed::Stub>& stubs) {
+  const Area& area = core.layout.cacheTmp();
+  const Area& caches = core.layout.cache();
+  const TreeRoot sealed(area.fd.get(), area.path, tmp, "");
+  std::vector<GiftRow> rows;
+  rows.reserve(stubs.size() + 1);
+  for (const Sealed::Stub& stub : stubs) {
+    rows.push_back({tmp, stub.snapshot, stub.path, 0});
+    const auto place = placeOf(current, stub.snapshot);
+    if (!place) return Failure(place.error());
+    rows.back().ino = inodeNumber(place->parent.get(), place->name);
+  }
+  rows.push_back({tmp, "", "", inodeNumber(caches.fd.get(), name)});
+  if (auto ok = core.database->setGifts(name, rows); !ok) return ok;
+
+  Snapshot::Giving giving(current, next);
+  Status ok;
+  size_t done = 0;
+  for (; done < stubs.size() && ok; ++done) {
+    faultPoint("cache.gift");
+    ok = exchange(current, sealed, rows[done]);
+  }
+  faultPoint("cache.exchange");
+  if (ok) ok = renameInStore(area, tmp, caches, name, true);
+  if (!ok) {
+    takeBack(current, sealed, rows, done);
+    (void)core.database->setGifts(name, {});
+    return ok;
+  }
+  for (size_t i = 0; i < stubs.size(); ++i) {
+    const BackingId id{rows[i].ino, stubs[i].placeholder.dev};
+    giving.add({stubs[i].snapshot, stubs[i].placeholder, stubs[i].path, id});
+  }
+  return {};
+}
+
+Status finishPublishing(Core& core) {
+  auto pending = core.database->gifts();
+  if (!pending) return Failure(pending.error());
+  const Area& area = core.layout.cacheTmp();
+  const Area& caches = core.layout.cache();
+  for (const auto& [name, rows] : *pending) {
+    const GiftRow& commit = rows.back();
+    if (inodeNumber(caches.fd.get(), name) == commit.ino) {
+      spdlog::info("recovery: finishing the publishing of cache {}", name);
+      const TreeRoot current(caches.fd.get(), caches.path, name, "");
+      const TreeRoot sealed(area.fd.get(), area.path, commit.tmp, "");
+      for (const GiftRow& row : rows) {
+        if (row.from.empty() || numberAt(current, row.from) != row.ino) continue;
+        if (auto ok = exchange(current, sealed, row); !ok) return ok;
+      }
+      if (auto ok = renameInStore(area, commit.tmp, caches, name, true); !ok) return ok;
+    }
+    auto row = core.database->cache(name);
+    if (!row) return Failure(row.error());
+    CacheRow next = row->value_or(CacheRow{});
+    ++next.generation;
+    next.publisher = "recovery";
+    if (auto ok = core.database->finishGifts(name, next); !ok) return ok;
+  }
+  return {};
+}
+
+}  // namespace kilnfs

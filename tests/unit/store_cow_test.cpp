@@ -1,0 +1,316 @@
+// The store with copy-on-write workspaces: what is sealed is what a plain copy would have been.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+
+#include "store/base/fault.h"
+#include "store/store.h"
+#include "store/tree/tree.h"
+#include "tests/support/temp_dir.h"
+
+namespace kilnfs {
+namespace {
+
+using testing::entries;
+using testing::exists;
+using testing::readFile;
+using testing::TempDir;
+using testing::writeFile;
+
+/// Changes a workspace as the mount does.
+class Editor {
+ public:
+  explicit Editor(const std::shared_ptr<Workspace>& workspace)
+      : tree_(Tree::create(workspace, 0)) {}
+
+  void write(const std::string& path, const std::string& content) {
+    const auto [parent, name] = split(path);
+    auto made = tree_->create(*parent, name, O_WRONLY | O_TRUNC, 0644, me_);
+    ASSERT_TRUE(made) << path << ": " << made.error().code;
+    ASSERT_EQ(::pwrite(made->file->fd(), content.data(), content.size(), 0),
+              static_cast<ssize_t>(content.size()));
+  }
+  std::string read(const std::string& path) {
+    const auto [parent, name] = split(path);
+    auto entry = tree_->lookup(*parent, name);
+    if (!entry) return "(none)";
+    auto file = tree_->open(*entry->inode, O_RDONLY, true);
+    if (!file) return "(error)";
+    char buffer[64] = {};
+    const ssize_t n = ::pread((*file)->fd(), buffer, sizeof buffer, 0);
+    return {buffer, static_cast<size_t>(std::max<ssize_t>(n, 0))};
+  }
+  void rename(const std::string& from, const std::string& to) {
+    const auto [a, name] = split(from);
+    const auto [b, newName] = split(to);
+    ASSERT_TRUE(tree_->rename(*a, name, *b, newName, 0));
+  }
+  void remove(const std::string& path) {
+    const auto [parent, name] = split(path);
+    ASSERT_TRUE(tree_->unlink(*parent, name));
+  }
+
+ private:
+  std::pair<InodePtr, std::string> split(const std::string& path) {
+    InodePtr at = tree_->root().value().inode;
+    size_t begin = 0;
+    for (size_t end; (end = path.find('/', begin)) != std::string::npos; begin = end + 1) {
+      at = tree_->lookup(*at, path.substr(begin, end - begin)).value().inode;
+    }
+    return {at, path.substr(begin)};
+  }
+
+  const std::shared_ptr<Tree> tree_;
+  const Creator me_{::geteuid(), ::getegid(), 022};
+};
+
+Id id(const std::string& text) {
+  return *Id::parse(text);
+}
+
+std::set<ino_t> inodes(const std::string& root) {
+  std::set<ino_t> all;
+  for (const auto& e : std::filesystem::recursive_directory_iterator(root)) {
+    struct stat st = {};
+    ::lstat(e.path().c_str(), &st);
+    all.insert(st.st_ino);
+  }
+  return all;
+}
+
+class StoreCowTest : public ::testing::TestWithParam<Mode> {
+ protected:
+  StoreCowTest() {
+    open();
+    Interrupt interrupt;
+    EXPECT_TRUE(store_->build(id("base"), {}, User{}, interrupt, [&](const auto& tmp) -> Status {
+      fill(tmp->path());
+      return {};
+    }));
+  }
+  ~StoreCowTest() override {
+    EXPECT_TRUE(store_->completeDeletes());
+    EXPECT_EQ(entries(dir_ / "store/result-tmp"), 0U) << "nothing is left behind";
+    EXPECT_EQ(entries(dir_ / "store/cache-tmp"), 0U);
+  }
+  void open() {
+    store_.reset();
+    auto made = Store::create(dir_ / "store", {GetParam(), "", false});
+    ASSERT_TRUE(made) << made.error().message;
+    store_ = std::move(*made);
+  }
+  static void fill(const std::string& root) {
+    std::filesystem::create_directories(root + "/a/b/c");
+    std::filesystem::create_directories(root + "/other/deep");
+    writeFile(root + "/a/file", "one");
+    writeFile(root + "/a/b/kept", "kept");
+    writeFile(root + "/a/b/c/kept", "kept too");
+    writeFile(root + "/other/deep/kept", "kept as well");
+    writeFile(root + "/a/linked", "linked");
+    std::filesystem::create_hard_link(root + "/a/linked", root + "/other/also");
+  }
+  std::string result(const std::string& path) const { return dir_ / ("store/result/" + path); }
+  std::string cached(const std::string& path) const { return dir_ / ("store/cache/npm/" + path); }
+
+  Status build(const std::string& name, const std::function<void(Editor&)>& edit) {
+    Interrupt interrupt;
+    return store_->build(id(name), id("base"), User{}, interrupt, [&](const auto& tmp) -> Status {
+      Editor editor(tmp);
+      edit(editor);
+      return {};
+    });
+  }
+  CacheLease lease() { return std::move(*store_->cache(User{}, npm_)); }
+  void makeCache() {
+    CacheLease first = lease();
+    Editor(first.workspace).write("seed", "seed");
+    fill(first.workspace->path());
+    ASSERT_EQ(store_->release(first, false, "me")->outcome, Release::Outcome::published);
+  }
+
+  TempDir dir_;
+  std::unique_ptr<Store> store_;
+  const CacheName npm_ = *CacheName::parse("npm");
+};
+
+TEST_P(StoreCowTest, ABuildIsTheBaseWithItsChanges) {
+  ASSERT_TRUE(build("b", [](Editor& e) {
+    e.write("a/file", "two");
+    e.write("a/b/c/new", "new");
+    e.rename("other/deep", "moved");
+    e.write("a/linked", "changed");
+  }));
+  EXPECT_EQ(readFile(result("b/a/file")), "two");
+  EXPECT_EQ(readFile(result("b/a/b/c/new")), "new");
+  EXPECT_EQ(readFile(result("b/a/b/kept")), "kept");
+  EXPECT_EQ(readFile(result("b/moved/kept")), "kept as well");
+  EXPECT_FALSE(exists(result("b/other/deep")));
+  EXPECT_EQ(readFile(result("b/a/linked")), "changed");
+  EXPECT_EQ(readFile(result("b/other/also")), "changed");
+  struct stat one = {};
+  struct stat two = {};
+  ASSERT_EQ(::stat(result("b/a/linked").c_str(), &one), 0);
+  ASSERT_EQ(::stat(result("b/other/also").c_str(), &two), 0);
+  EXPECT_EQ(one.st_ino, two.st_ino);
+  EXPECT_EQ(one.st_nlink, 2U);
+  EXPECT_EQ(readFile(result("base/a/file")), "one");
+  EXPECT_EQ(readFile(result("base/a/linked")), "linked");
+}
+
+TEST_P(StoreCowTest, AnUnchangedBuildIsTheBase) {
+  ASSERT_TRUE(build("b", [](Editor& e) { EXPECT_EQ(e.read("a/file"), "one"); }));
+  EXPECT_EQ(readFile(result("b/other/deep/kept")), "kept as well");
+}
+
+TEST_P(StoreCowTest, InCopyModeNoInodeIsShared) {
+  ASSERT_TRUE(build("b", [](Editor& e) { e.write("a/file", "two"); }));
+  const auto base = inodes(result("base"));
+  size_t shared = 0;
+  for (const ino_t ino : inodes(result("b"))) shared += base.count(ino);
+  EXPECT_EQ(shared, GetParam() == Mode::copy ? 0U : 4U);
+  struct stat one = {};
+  struct stat two = {};
+  ASSERT_EQ(::stat(result("b/a/linked").c_str(), &one), 0);
+  ASSERT_EQ(::stat(result("b/other/also").c_str(), &two), 0);
+  EXPECT_EQ(one.st_ino, two.st_ino) << "but links inside the tree stay";
+}
+
+TEST_P(StoreCowTest, DirectoriesKeepTheirTimes) {
+  const struct timespec times[2] = {{1, 1}, {1234567, 89}};
+  for (const char* d : {"base/a", "base/a/b", "base/a/b/c", "base/other"}) {
+    ASSERT_EQ(::utimensat(AT_FDCWD, result(d).c_str(), times, 0), 0);
+  }
+  ASSERT_TRUE(build("b", [](Editor& e) { e.write("a/b/kept", "two"); }));
+  for (const char* d : {"b/a", "b/a/b", "b/a/b/c", "b/other"}) {
+    struct stat st = {};
+    ASSERT_EQ(::stat(result(d).c_str(), &st), 0);
+    EXPECT_EQ(st.st_mtim.tv_sec, 1234567) << d;
+    EXPECT_EQ(st.st_mtim.tv_nsec, 89) << d;
+  }
+}
+
+TEST_P(StoreCowTest, PublishingMovesWhatWasKept) {
+  makeCache();
+  struct stat before = {};
+  ASSERT_EQ(::stat(cached("other/deep").c_str(), &before), 0);
+  CacheLease l = lease();
+  Editor e(l.workspace);
+  EXPECT_EQ(e.read("other/deep/kept"), "kept as well");
+  e.write("a/file", "two");
+  ASSERT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::published);
+  EXPECT_EQ(readFile(cached("a/file")), "two");
+  EXPECT_EQ(readFile(cached("a/b/c/kept")), "kept too");
+  EXPECT_EQ(readFile(cached("seed")), "seed");
+  struct stat after = {};
+  ASSERT_EQ(::stat(cached("other/deep").c_str(), &after), 0);
+  EXPECT_EQ(before.st_ino, after.st_ino) << "moved, not copied";
+}
+
+TEST_P(StoreCowTest, LeasesOfAnOldGenerationReadOnWhileTheCacheMovesOn) {
+  makeCache();
+  CacheLease reader = lease();
+  Editor old(reader.workspace);
+  EXPECT_EQ(old.read("a/file"), "one");
+  for (const std::string content : {"two", "three", "four"}) {
+    CacheLease l = lease();
+    Editor(l.workspace).write("a/file", content);
+    Editor(l.workspace).write("a/b/c/kept", content);
+    ASSERT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::published);
+    ASSERT_TRUE(store_->completeDeletes());
+    EXPECT_EQ(old.read("a/file"), "one");
+    EXPECT_EQ(old.read("a/b/c/kept"), "kept too");
+    EXPECT_EQ(old.read("other/deep/kept"), "kept as well");
+  }
+  // And can still be written to: its directories are made own from wherever they are now.
+  old.write("other/deep/kept", "mine");
+  EXPECT_EQ(old.read("other/deep/kept"), "mine");
+  EXPECT_EQ(readFile(cached("other/deep/kept")), "kept as well");
+  EXPECT_EQ(store_->release(reader, false, "me")->outcome, Release::Outcome::discarded);
+}
+
+TEST_P(StoreCowTest, OpeningWithoutChangingPublishesNothing) {
+  makeCache();
+  CacheLease l = lease();
+  l.workspace->markChanged();
+  EXPECT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::unchanged);
+  EXPECT_EQ(readFile(cached("a/file")), "one");
+}
+
+TEST_P(StoreCowTest, LinkCountsAreCarriedOnWithoutAWalk) {
+  makeCache();
+  for (int i = 0; i < 3; ++i) {
+    CacheLease l = lease();
+    Editor e(l.workspace);
+    e.write("a/linked", std::to_string(i));
+    EXPECT_EQ(e.read("other/also"), std::to_string(i));
+    ASSERT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::published);
+    EXPECT_EQ(readFile(cached("other/also")), std::to_string(i));
+  }
+}
+
+// What kill -9 leaves at each commit point is one of the versions, whole.
+TEST_P(StoreCowTest, AKillAtAnyCommitPointLeavesOneVersionWhole) {
+  makeCache();
+  store_.reset();
+  for (const char* point : {"cache.gift", "cache.exchange", "cache.commit"}) {
+    for (int after = 0; after < 3; ++after) {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        auto store = Store::create(dir_ / "store", {});
+        if (!store) ::_exit(1);
+        auto l = (*store)->cache(User{}, npm_);
+        Editor e(l->workspace);
+        e.write("a/file", "killed");
+        e.write("a/b/kept", "killed");
+        armedAfter = after;
+        armedFault = point;
+        (void)(*store)->release(*l, false, "me");
+        ::_exit(0);
+      }
+      int status = 0;
+      ASSERT_EQ(::waitpid(child, &status, 0), child);
+      ASSERT_TRUE(WIFEXITED(status));
+      ASSERT_TRUE(WEXITSTATUS(status) == 99 || after > 0) << point << " was not reached";
+      open();
+      const std::string version = readFile(cached("a/file"));
+      EXPECT_TRUE(version == "one" || version == "killed") << version;
+      EXPECT_EQ(readFile(cached("a/b/kept")), version == "one" ? "kept" : "killed");
+      EXPECT_EQ(readFile(cached("a/b/c/kept")), "kept too") << point << " " << after;
+      EXPECT_EQ(readFile(cached("other/deep/kept")), "kept as well") << point << " " << after;
+      store_.reset();
+    }
+  }
+  open();
+}
+
+TEST_P(StoreCowTest, AKilledBuildIsThereOrIsNot) {
+  store_.reset();
+  for (const char* point : {"result.row", "result.rename"}) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      store_ = std::move(*Store::create(dir_ / "store", {}));
+      armedFault = point;
+      (void)build(point, [](Editor& e) { e.write("a/file", "x"); });
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(WEXITSTATUS(status), 99);
+    open();
+    EXPECT_EQ(store_->hasResult(id(point)), std::string(point) == "result.rename");
+    EXPECT_EQ(store_->info(id("base"))->children, std::string(point) == "result.rename" ? 1 : 0);
+    store_.reset();
+  }
+  open();
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, StoreCowTest, ::testing::Values(Mode::copy, Mode::hardlink),
+                         [](const auto& test) { return modeName(test.param); });
+
+}  // namespace
+}  // namespace kilnfs

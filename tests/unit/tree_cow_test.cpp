@@ -1,0 +1,345 @@
+// Copy on write by directory: a workspace over a snapshot, compared with what a plain copy would
+// do.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+
+#include "store/tree/directory.h"
+#include "store/tree/tree.h"
+#include "tests/support/temp_dir.h"
+
+namespace kilnfs {
+namespace {
+
+using testing::entries;
+using testing::exists;
+using testing::readFile;
+using testing::TempDir;
+using testing::writeFile;
+
+class TreeCowTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(dir_ / "s/a/b/c");
+    std::filesystem::create_directories(dir_ / "s/empty");
+    writeFile(dir_ / "s/top", "top");
+    writeFile(dir_ / "s/a/file", "one");
+    writeFile(dir_ / "s/a/b/deep", "deep");
+    writeFile(dir_ / "s/a/b/c/deepest", "deepest");
+    writeFile(dir_ / "s/a/linked", "linked");
+    std::filesystem::create_hard_link(dir_ / "s/a/linked", dir_ / "s/a/b/also");
+    std::filesystem::create_symlink("file", dir_ / "s/a/soft");
+    ASSERT_EQ(::chmod((dir_ / "s/a/file").c_str(), 0640), 0);
+    ASSERT_EQ(::setxattr((dir_ / "s/a/file").c_str(), "user.k", "v", 1, 0), 0);
+    const struct timespec times[2] = {{1000, 1}, {2000, 2}};
+    for (const char* p : {"s/a/file", "s/a", "s/a/b"}) {
+      ASSERT_EQ(::utimensat(AT_FDCWD, (dir_ / p).c_str(), times, 0), 0);
+    }
+    areaFd_.reset(::open(dir_.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    before_ = digest(dir_ / "s");
+    snapshot_ = std::make_shared<Snapshot>(areaFd_.get(), dir_.path(), "s", "results/s");
+    std::filesystem::create_directory(dir_ / "w");
+    auto cow = std::make_unique<CopyOnWrite>(snapshot_);
+    struct stat w = {};
+    struct stat s = {};
+    ASSERT_EQ(::stat((dir_ / "w").c_str(), &w), 0);
+    ASSERT_EQ(::stat((dir_ / "s").c_str(), &s), 0);
+    cow->addStub(backingId(w), {"", true}, backingId(s));
+    workspace_ =
+        std::make_shared<Workspace>(areaFd_.get(), dir_.path(), "w", "leases/w.1", std::move(cow));
+    tree_ = Tree::create(workspace_, 7);
+  }
+  void TearDown() override {
+    EXPECT_EQ(digest(dir_ / "s"), before_) << "nothing reaches the snapshot";
+  }
+
+  /// Names, types, modes, link targets, sizes, times and content of a tree on disk.
+  static std::string digest(const std::string& root) {
+    std::set<std::string> lines;
+    for (const auto& e : std::filesystem::recursive_directory_iterator(root)) {
+      struct stat st = {};
+      ::lstat(e.path().c_str(), &st);
+      std::string line = e.path().string().substr(root.size()) + " " + std::to_string(st.st_mode) +
+                         " " + std::to_string(st.st_uid) + " " + std::to_string(st.st_mtim.tv_sec);
+      if (S_ISREG(st.st_mode)) line += " " + readFile(e.path());
+      lines.insert(line);
+    }
+    std::string all;
+    for (const auto& l : lines) all += l + "\n";
+    return all;
+  }
+
+  Tree::Entry at(const std::string& path) {
+    Tree::Entry entry = tree_->root().value();
+    size_t begin = 0;
+    while (begin < path.size()) {
+      size_t end = path.find('/', begin);
+      if (end == std::string::npos) end = path.size();
+      auto next = tree_->lookup(*entry.inode, path.substr(begin, end - begin));
+      EXPECT_TRUE(next) << path;
+      entry = std::move(*next);
+      begin = end + 1;
+    }
+    return entry;
+  }
+  InodePtr node(const std::string& path) { return at(path).inode; }
+  std::string read(const std::string& path) {
+    auto file = tree_->open(*node(path), O_RDONLY, true);
+    if (!file) return "(error " + std::to_string(file.error().code) + ")";
+    return readAll(**file);
+  }
+  static std::string readAll(const File& file) {
+    char buffer[100] = {};
+    const ssize_t n = ::pread(file.fd(), buffer, sizeof buffer, 0);
+    return {buffer, static_cast<size_t>(std::max<ssize_t>(n, 0))};
+  }
+  void write(const std::string& path, const std::string& content) {
+    auto file = tree_->open(*node(path), O_WRONLY | O_TRUNC, true);
+    ASSERT_TRUE(file) << path << " " << file.error().code;
+    ASSERT_EQ(::pwrite((*file)->fd(), content.data(), content.size(), 0),
+              static_cast<ssize_t>(content.size()));
+  }
+  std::set<std::string> list(const std::string& path) {
+    auto dir = tree_->openDirectory(*node(path));
+    EXPECT_TRUE(dir);
+    return list(**dir);
+  }
+  static std::set<std::string> list(Directory& dir) {
+    std::set<std::string> names;
+    EXPECT_TRUE(dir.read(0, [&](const Directory::Item& item) {
+      if (std::string(item.name) != "." && std::string(item.name) != "..") {
+        EXPECT_TRUE(names.insert(item.name).second) << item.name << " twice";
+      }
+      return true;
+    }));
+    return names;
+  }
+  template <class T>
+  static int code(const T& result) {
+    return result ? 0 : result.error().code;
+  }
+
+  TempDir dir_;
+  UniqueFd areaFd_;
+  std::string before_;
+  std::shared_ptr<Snapshot> snapshot_;
+  std::shared_ptr<Workspace> workspace_;
+  std::shared_ptr<Tree> tree_;
+  const Creator me_{::geteuid(), ::getegid(), 022};
+};
+
+TEST_F(TreeCowTest, ReadsFromTheSnapshotAndMakesNothing) {
+  EXPECT_EQ(read("a/b/deep"), "deep");
+  EXPECT_EQ(list("a"), (std::set<std::string>{"b", "file", "linked", "soft"}));
+  EXPECT_EQ(tree_->readlink(*node("a/soft")).value(), "file");
+  EXPECT_EQ(at("a/linked").attributes.st_nlink, 2U);
+  EXPECT_EQ(at("a/file").attributes.st_nlink, 1U);
+  EXPECT_EQ(entries(dir_ / "w"), 0U);
+  EXPECT_FALSE(workspace_->changed());
+}
+
+TEST_F(TreeCowTest, AWriteMakesItsDirectoriesOwnAndNoOthers) {
+  write("a/file", "two");
+  EXPECT_EQ(read("a/file"), "two");
+  EXPECT_EQ(readFile(dir_ / "w/a/file"), "two");
+  EXPECT_EQ(entries(dir_ / "w/a/b"), 0U) << "a stub";
+  EXPECT_EQ(read("a/b/deep"), "deep");
+  EXPECT_EQ(read("top"), "top");
+  const auto st = at("a/file").attributes;
+  EXPECT_EQ(st.st_mode & 07777, 0640U);
+  EXPECT_EQ(st.st_nlink, 1U);
+  EXPECT_EQ(at("top").attributes.st_nlink, 1U);
+  EXPECT_EQ(tree_->getxattr(*node("a/file"), "user.k").value(), "v");
+}
+
+TEST_F(TreeCowTest, InodeNumbersStay) {
+  const auto file = at("a/file").attributes.st_ino;
+  const auto a = at("a").attributes.st_ino;
+  const auto b = at("a/b").attributes.st_ino;
+  const auto c = at("a/b/c").attributes.st_ino;
+  const auto root = at("").attributes.st_ino;
+  write("a/file", "x");
+  for (int pass = 0; pass < 2; ++pass) {
+    EXPECT_EQ(at("").attributes.st_ino, root);
+    EXPECT_EQ(at("a/file").attributes.st_ino, file);
+    EXPECT_EQ(at("a").attributes.st_ino, a);
+    EXPECT_EQ(at("a/b").attributes.st_ino, b);
+    EXPECT_EQ(at("a/b/c").attributes.st_ino, c);
+    write("a/b/c/deepest", "y");
+  }
+  auto dir = tree_->openDirectory(*node("a"));
+  ASSERT_TRUE(dir);
+  ASSERT_TRUE((*dir)->read(0, [&](const Directory::Item& item) {
+    EXPECT_TRUE(std::string(item.name) != "b" || item.ino == b);
+    EXPECT_TRUE(std::string(item.name) != "file" || item.ino == file);
+    return true;
+  }));
+}
+
+TEST_F(TreeCowTest, AttributesAndTimesOfDirectoriesStay) {
+  write("a/b/deep", "x");
+  EXPECT_EQ(at("a").attributes.st_mtim.tv_sec, 2000);
+  EXPECT_EQ(at("a").attributes.st_mtim.tv_nsec, 2);
+  EXPECT_EQ(at("a/b").attributes.st_mtim.tv_sec, 2000) << "writing to a file changes no directory";
+  ASSERT_TRUE(tree_->unlink(*node("a/b"), "deep"));
+  EXPECT_NE(at("a/b").attributes.st_mtim.tv_sec, 2000);
+  EXPECT_EQ(at("a/b").attributes.st_nlink, 3U);
+}
+
+TEST_F(TreeCowTest, ADescriptorOpenedBeforeTheFirstWriteSeesIt) {
+  auto reader = tree_->open(*node("a/file"), O_RDONLY, true);
+  ASSERT_TRUE(reader);
+  EXPECT_EQ(readAll(**reader), "one");
+  auto writer = tree_->open(*node("a/file"), O_RDWR, true);
+  ASSERT_TRUE(writer);
+  ASSERT_EQ(::pwrite((*writer)->fd(), "TWO", 3, 0), 3);
+  EXPECT_EQ(readAll(**reader), "TWO");
+}
+
+TEST_F(TreeCowTest, TruncatingCopiesNoMoreThanIsKept) {
+  SetAttributes wanted;
+  wanted.size = 2;
+  auto st = tree_->setattr(*node("a/file"), wanted);
+  ASSERT_TRUE(st);
+  EXPECT_EQ(st->st_size, 2);
+  EXPECT_EQ(read("a/file"), "on");
+}
+
+TEST_F(TreeCowTest, HardLinksInsideTheTreeStayTogether) {
+  const auto before = at("a/linked").attributes;
+  write("a/linked", "new");
+  EXPECT_EQ(read("a/b/also"), "new") << "below a stub";
+  EXPECT_EQ(at("a/b/also").attributes.st_nlink, 2U);
+  EXPECT_EQ(at("a/b/also").inode, at("a/linked").inode);
+  EXPECT_EQ(at("a/b/also").attributes.st_ino, before.st_ino);
+  write("a/b/deep", "x");  // makes a/b own
+  EXPECT_EQ(read("a/b/also"), "new");
+  ASSERT_TRUE(tree_->unlink(*node("a"), "linked"));
+  EXPECT_EQ(at("a/b/also").attributes.st_nlink, 1U);
+  EXPECT_EQ(read("a/b/also"), "new");
+  ASSERT_TRUE(tree_->link(*node("a/b/also"), *node(""), "third"));
+  EXPECT_EQ(at("third").attributes.st_nlink, 2U);
+  write("third", "3");
+  EXPECT_EQ(read("a/b/also"), "3");
+}
+
+TEST_F(TreeCowTest, UnlinkingOneOfTwoNamesCountsWithoutCopying) {
+  ASSERT_TRUE(tree_->unlink(*node("a"), "linked"));
+  EXPECT_EQ(at("a/b/also").attributes.st_nlink, 1U);
+  write("a/b/also", "w");
+  EXPECT_EQ(read("a/b/also"), "w");
+  EXPECT_EQ(at("a/b/also").attributes.st_nlink, 1U);
+}
+
+TEST_F(TreeCowTest, ANewLinkToASharedFileIsOneFile) {
+  ASSERT_TRUE(tree_->link(*node("a/file"), *node("a/b"), "second"));
+  EXPECT_EQ(at("a/file").attributes.st_nlink, 2U);
+  EXPECT_EQ(at("a/b/second").inode, at("a/file").inode);
+  write("a/b/second", "w");
+  EXPECT_EQ(read("a/file"), "w");
+}
+
+TEST_F(TreeCowTest, AStubIsRenamedAsItIs) {
+  const InodePtr c = node("a/b/c");
+  ASSERT_TRUE(tree_->rename(*node("a"), "b", *node(""), "moved", 0));
+  EXPECT_EQ(entries(dir_ / "w/moved"), 0U);
+  EXPECT_EQ(read("moved/deep"), "deep");
+  EXPECT_EQ(node("moved/c"), c);
+  EXPECT_EQ(code(tree_->lookup(*node("a"), "b")), ENOENT);
+  write("moved/c/deepest", "w");
+  EXPECT_EQ(read("moved/c/deepest"), "w");
+}
+
+TEST_F(TreeCowTest, AFullStubIsNotReplacedNorRemoved) {
+  EXPECT_EQ(code(tree_->rmdir(*node("a"), "b")), ENOTEMPTY);
+  ASSERT_TRUE(tree_->mkdir(*node(""), "d", 0755, me_));
+  EXPECT_EQ(code(tree_->rename(*node(""), "d", *node("a"), "b", 0)), ENOTEMPTY);
+  EXPECT_EQ(read("a/b/deep"), "deep");
+  ASSERT_TRUE(tree_->rename(*node(""), "d", *node(""), "empty", 0)) << "an empty one may be";
+  ASSERT_TRUE(tree_->rmdir(*node(""), "empty"));
+}
+
+TEST_F(TreeCowTest, RemovedAndMadeAgainIsEmpty) {
+  for (const char* f : {"a/b/c/deepest", "a/b/deep", "a/b/also"}) {
+    const std::string path = f;
+    ASSERT_TRUE(
+        tree_->unlink(*node(path.substr(0, path.rfind('/'))), path.substr(path.rfind('/') + 1)));
+  }
+  ASSERT_TRUE(tree_->rmdir(*node("a/b"), "c"));
+  ASSERT_TRUE(tree_->rmdir(*node("a"), "b"));
+  ASSERT_TRUE(tree_->mkdir(*node("a"), "b", 0755, me_));
+  EXPECT_TRUE(list("a/b").empty());
+}
+
+TEST_F(TreeCowTest, AnUnlinkedSharedFileIsWrittenWithoutTheSnapshot) {
+  const InodePtr inode = node("a/file");
+  auto reader = tree_->open(*inode, O_RDONLY, true);
+  ASSERT_TRUE(tree_->unlink(*node("a"), "file"));
+  EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 0U);
+  auto writer = tree_->open(*inode, O_RDWR, true);
+  ASSERT_TRUE(writer) << writer.error().code;
+  ASSERT_EQ(::pwrite((*writer)->fd(), "ZZZ", 3, 0), 3);
+  EXPECT_EQ(readAll(**reader), "ZZZ");
+  SetAttributes wanted;
+  wanted.mode = 0600;
+  ASSERT_TRUE(tree_->setattr(*inode, wanted));
+  EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 0U);
+}
+
+TEST_F(TreeCowTest, ARemovedStubIsNotFilled) {
+  const InodePtr empty = node("empty");
+  ASSERT_TRUE(tree_->rmdir(*node(""), "empty"));
+  EXPECT_EQ(tree_->getattr(*empty)->st_nlink, 0U);
+  EXPECT_EQ(code(tree_->create(*empty, "x", O_RDWR, 0644, me_)), ENOENT);
+}
+
+TEST_F(TreeCowTest, MetadataOfEverythingIsCopiedUp) {
+  SetAttributes wanted;
+  wanted.mode = 0711;
+  ASSERT_TRUE(tree_->setattr(*node("a/b/c"), wanted));
+  EXPECT_EQ(at("a/b/c").attributes.st_mode & 07777, 0711U);
+  EXPECT_EQ(read("a/b/c/deepest"), "deepest");
+  const struct timespec when = {77, 7};
+  SetAttributes times;
+  times.mtime = when;
+  ASSERT_TRUE(tree_->setattr(*node("a/soft"), times));
+  EXPECT_EQ(at("a/soft").attributes.st_mtim.tv_sec, 77);
+  EXPECT_EQ(tree_->readlink(*node("a/soft")).value(), "file");
+  ASSERT_TRUE(tree_->setxattr(*node("top"), "user.x", "y", 0));
+  EXPECT_EQ(tree_->getxattr(*node("top"), "user.x").value(), "y");
+}
+
+TEST_F(TreeCowTest, AnOpenListingOutlivesTheCopyUp) {
+  auto dir = tree_->openDirectory(*node("a"));
+  ASSERT_TRUE(dir);
+  off_t next = 0;
+  ASSERT_TRUE((*dir)->read(0, [&](const Directory::Item& item) {
+    next = item.next;
+    return false;
+  }));
+  ASSERT_TRUE(tree_->unlink(*node("a"), "file"));
+  ASSERT_TRUE(tree_->create(*node("a"), "new", O_RDWR, 0644, me_));
+  std::set<std::string> rest;
+  ASSERT_TRUE((*dir)->read(next, [&](const Directory::Item& item) {
+    rest.insert(item.name);
+    return true;
+  }));
+  EXPECT_EQ(rest.count("file"), 0U);
+  EXPECT_EQ(list(**dir), (std::set<std::string>{"b", "linked", "new", "soft"})) << "rewound";
+}
+
+TEST_F(TreeCowTest, TheRootBelongsToWhoWorksInIt) {
+  ASSERT_EQ(::chown((dir_ / "w").c_str(), 4321, 1234), 0);
+  EXPECT_EQ(at("").attributes.st_uid, 4321U);
+  EXPECT_EQ(at("").attributes.st_nlink, 4U);
+  write("top", "x");
+  EXPECT_EQ(at("").attributes.st_uid, 4321U);
+}
+
+}  // namespace
+}  // namespace kilnfs
