@@ -52,8 +52,8 @@ class ControlFile : public OwnNode {
   ControlFile(Mount& mount, uint64_t ino) : mount_(mount), ino_(ino) {}
 
   struct stat attributes() const override {
-    struct stat st =
-        mount_.ownAttributes(ino_ != 0 ? ino_ : number(), S_IFREG | (mount_.options().controlMode & 0777));
+    struct stat st = mount_.ownAttributes(ino_ != 0 ? ino_ : number(),
+                                          S_IFREG | (mount_.options().controlMode & 0777));
     st.st_gid = mount_.options().controlGid;
     return st;
   }
