@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tools/kiln/build_finder.h"
 #include "tools/kiln/progress.h"
 #include "tools/kiln/status_table.h"
 
@@ -51,6 +52,10 @@ TEST(KilnAnswer, ExitStatus) {
   EXPECT_EQ(statusOf(R"({"ok":false,"errno":"ENOENT"})"), 1);
   EXPECT_EQ(statusOf(R"({"ok":false,"errno":"EINVAL"})"), 2);
   EXPECT_EQ(statusOf(R"({"ok":false,"errno":"EIO","exit":"text","signal":null})"), 1);
+  EXPECT_EQ(
+      statusOf(R"({"ok":false,"errno":"EIO","builds":[{"id":"a","exit":0},{"id":"b","exit":4}]})"),
+      4);
+  EXPECT_EQ(statusOf(R"({"ok":false,"errno":"ENOENT","builds":[{"id":"a"}, 3]})"), 1);
 }
 
 TEST(KilnAnswer, AFailureIsNeverSilent) {
@@ -82,7 +87,7 @@ TEST(KilnStatus, StrangeAnswersAreShownNotFatal) {
 
 TEST(KilnStatus, PlaceInTheQueue) {
   const auto status = nlohmann::json::parse(R"({"builds":[{"id":"a","state":"running"},
-    {"id":"b","state":"queued"},{"id":"c","state":"queued"}]})");
+    {"id":"e","state":"saved"}],"queue":[{"id":"b","state":"queued"},{"id":"c","state":"queued"}]})");
   EXPECT_EQ(buildState(status, "a"), "running");
   EXPECT_EQ(buildState(status, "b"), "queued");
   EXPECT_EQ(buildState(status, "c"), "queued, 1 before it");
@@ -94,6 +99,16 @@ TEST(KilnProgress, Durations) {
   EXPECT_EQ(durationText(milliseconds(7)), "7 ms");
   EXPECT_EQ(durationText(milliseconds(12345)), "12.3 s");
   EXPECT_EQ(durationText(milliseconds(245000)), "4 min 05 s");
+}
+
+TEST(KilnEvents, ABuildIsFoundByItsRequester) {
+  const std::string lines =
+      "{\"event\":\"lease\",\"lease\":\"npm.1\",\"pid\":7}\nnoise\n"
+      "{\"event\":\"build\",\"id\":\"other\",\"pid\":8}\n"
+      "{\"event\":\"build\",\"id\":\"mine\",\"pid\":7}\n";
+  EXPECT_EQ(buildRequestedBy(7, lines), "mine");
+  EXPECT_EQ(buildRequestedBy(9, lines), "");
+  EXPECT_EQ(buildRequestedBy(7, ""), "");
 }
 
 }  // namespace

@@ -14,10 +14,16 @@ std::optional<Answer> parseAnswer(std::string_view line) {
   return answer;
 }
 
-std::optional<int> number(const Answer& answer, const char* member) {
-  const auto found = answer.json.find(member);
-  if (found == answer.json.end() || !found->is_number_integer()) return std::nullopt;
-  return found->get<int>();
+int number(const nlohmann::json& object, const char* member) {
+  const auto found = object.find(member);
+  return found != object.end() && found->is_number_integer() ? found->get<int>() : 0;
+}
+
+// How the command of a build ended, as a shell would say it; 0 if it succeeded or did not end.
+int commandStatus(const nlohmann::json& build) {
+  if (!build.is_object()) return 0;
+  const int signal = number(build, "signal");
+  return signal > 0 ? kSignalBase + signal : number(build, "exit");
 }
 
 }  // namespace
@@ -44,11 +50,15 @@ std::optional<Answer> lastAnswer(std::string_view lines) {
 }
 
 int exitStatus(const Answer& answer) {
-  const auto signal = number(answer, "signal");
-  if (signal && *signal > 0) return kSignalBase + *signal;
-  const auto exit = number(answer, "exit");
-  if (exit && *exit != 0) return *exit;
+  if (const int status = commandStatus(answer.json); status != 0) return status;
   if (answer.ok) return 0;
+  // An answer to several commands: the first that failed decides.
+  const auto builds = answer.json.find("builds");
+  if (builds != answer.json.end() && builds->is_array()) {
+    for (const auto& build : *builds) {
+      if (const int status = commandStatus(build); status != 0) return status;
+    }
+  }
   return answer.errnoName == "EINVAL" || answer.errnoName == "E2BIG" ? kExitUsage : kExitRefused;
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <thread>
 
+#include "tools/kiln/build_finder.h"
 #include "tools/kiln/commands.h"
 #include "tools/kiln/control_file.h"
 #include "tools/kiln/progress.h"
@@ -17,7 +18,7 @@ namespace kilnfs {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kLook{50};       // how often the id of a new build is looked for
+constexpr milliseconds kLook{20};       // how often the id of a new build is looked for
 constexpr milliseconds kRefresh{1000};  // how often the queue is asked
 
 // A stop signal would end the wait (the kernel interrupts the write for it), and with the last
@@ -70,27 +71,30 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
                               bool showLog, StatusLine& line) {
   Expected<Answer> answer = fail(EIO);
   std::optional<LogStream> log;
+  BuildFinder finder(mount);
+  std::atomic<pid_t> requester{0};
   std::string id;
-  milliseconds asked{-kRefresh};
-  runWithTicks(
-      [&] { answer = control.command(words); }, kLook,
-      [&](milliseconds elapsed) {
-        if (id.empty()) {
-          const auto known = control.peek();
-          if (!known || known->text("id").empty()) return;
-          id = known->text("id");
-          if (showLog) log.emplace(mount, id, line);
-        }
-        if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
-        asked = elapsed;
-        line.show(fmt::format("{}: {}, {}", id, placeInQueue(mount, id), durationText(elapsed)));
-      });
-  // A build that was over before its id was seen still shows its log; a stored one has none to
-  // show.
-  if (showLog && !log && answer && answer->text("cached") != "true" &&
-      answer->json.contains("exit")) {
-    log.emplace(mount, answer->text("id"), line);
-  }
+  milliseconds asked{0};
+  const auto request = [&] {
+    requester = gettid();
+    answer = control.command(words);
+  };
+  runWithTicks(request, kLook, [&](milliseconds elapsed) {
+    if (id.empty()) {
+      id = finder.find(requester);
+      if (id.empty()) return;
+      if (showLog) log.emplace(mount, id, line);
+    }
+    if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
+    asked = elapsed;
+    const std::string place = placeInQueue(mount, id);
+    if (log && log->started()) return;
+    line.show(fmt::format("{}: {}, {}", id, place, durationText(elapsed)));
+  });
+  // A build that was over before its id was seen still shows its log; one that was stored, or never
+  // begun, has none to show.
+  const bool ran = answer && answer->json.contains("state") && answer->text("cached") != "true";
+  if (showLog && !log && ran) log.emplace(mount, answer->text("id"), line);
   return answer;
 }
 

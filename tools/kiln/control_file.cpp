@@ -84,13 +84,6 @@ Expected<Answer> ControlFile::command(const Words& words) {
   return fail(EPROTO, "the control file gave no answer");
 }
 
-std::optional<Answer> ControlFile::peek() const {
-  std::array<char, kBlock> block{};
-  const ssize_t n = readAt(fd_.get(), block.data(), block.size(), 0);
-  if (n <= 0) return std::nullopt;
-  return lastAnswer({block.data(), static_cast<size_t>(n)});
-}
-
 Status ControlFile::follow(const std::string& id,
                            const std::function<Status(std::string_view)>& sink) {
   const auto code = write(commandLine({"follow", id}));

@@ -1,10 +1,8 @@
-// One open control file, as the client uses it. Calls block as long as the command does; `peek`
-// may be called from another thread meanwhile. The descriptor is owned by this object: what was
-// leased through it lasts as long as it does.
+// One open control file, as the client uses it. Calls block as long as the command does. The
+// descriptor is owned by this object: what was leased through it lasts as long as it does.
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,9 +20,6 @@ class ControlFile {
   /// Writes one command and reads its answer. An Error is a failure to talk to the store; a
   /// refusal by the store is an Answer. EINTR comes back as an Error: the wait was ended.
   Expected<Answer> command(const Words& words);
-
-  /// What is known so far about the command that another thread has under way.
-  std::optional<Answer> peek() const;
 
   /// Writes `follow ID` and gives the bytes of the log to `sink` until the build has ended.
   Status follow(const std::string& id, const std::function<Status(std::string_view)>& sink);

@@ -118,6 +118,13 @@ class Leased {
     return {};
   }
 
+  /// Ends all leases before anything was done in them.
+  void giveBack() {
+    links_.clear();
+    for (const auto& lease : leases_) (void)control_.command({"release", lease.name, "--discard"});
+    leases_.clear();
+  }
+
   /// Ends all leases; false if one could not be ended in order. Says what was not published.
   bool release(bool discard) {
     links_.clear();
@@ -193,14 +200,18 @@ int runJobWithCaches(const std::string& mount, const Words& words) {
   Leased leased(*control, mount);
   for (const auto& cache : options->caches) {
     if (const auto taken = leased.take(cache); !taken) {
-      leased.release(true);
+      leased.giveBack();
       return complain(taken.error().message);
     }
   }
   setenv("KILN_MOUNT", mount.c_str(), 1);
   const auto end = runJob(options->command, options->timeout, held);
-  const bool killed = !end || end->signal != 0 || end->timedOut;
-  const int status = end ? statusOf(*end) : complain(end.error().message, kCannotRun);
+  if (!end) {
+    leased.giveBack();
+    return complain(end.error().message, kCannotRun);
+  }
+  const int status = statusOf(*end);
+  const bool killed = end->signal != 0 || end->timedOut;
   return leased.release(killed) || status != 0 ? status : kExitRefused;
 }
 

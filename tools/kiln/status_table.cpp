@@ -34,6 +34,8 @@ std::string clockText(int64_t seconds) {
   return fmt::format("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+constexpr int64_t kFirstTime = 1'000'000'000;
+
 bool isTime(const std::string& name) {
   return name == "queued" || name == "started" || name == "ended" || name == "since";
 }
@@ -47,8 +49,9 @@ std::string cell(const std::string& name, const json& value) {
   }
   if (value.is_number() && name.ends_with("bytes")) return bytesText(value.get<double>());
   if (value.is_number() && name.ends_with("Bytes")) return bytesText(value.get<double>());
-  if (value.is_number_integer() && isTime(name)) {
-    return value.get<int64_t>() == 0 ? "-" : clockText(value.get<int64_t>());
+  // A count may have the name of a time.
+  if (value.is_number_integer() && isTime(name) && value.get<int64_t>() > kFirstTime) {
+    return clockText(value.get<int64_t>());
   }
   if (value.is_number_float()) return fmt::format("{:.1f}", value.get<double>());
   return dumped(value);
@@ -67,7 +70,12 @@ std::vector<std::string> columnsOf(const json& rows) {
   }
   for (const auto& row : rows) {
     if (!row.is_object()) continue;
-    for (const auto& [name, value] : row.items()) add(name);
+    for (const auto& [name, value] : row.items()) {
+      if (name != "message") add(name);
+    }
+  }
+  for (const auto& row : rows) {
+    if (row.is_object() && row.contains("message")) add("message");
   }
   return columns;
 }
@@ -127,26 +135,35 @@ std::string statusTable(const json& status) {
 }
 
 std::string buildState(const json& status, const std::string& id) {
-  std::string state;
   size_t before = 0;
-  const auto builds = status.find("builds");
-  if (builds != status.end() && builds->is_array()) {
+  for (const char* list : {"builds", "queue"}) {
+    const auto builds = status.find(list);
+    if (builds == status.end() || !builds->is_array()) continue;
     for (const auto& build : *builds) {
       if (!build.is_object()) continue;
-      const std::string itsState = build.value("state", "");
-      if (build.value("id", "") == id) {
-        state = itsState;
-        break;
+      const std::string state = build.value("state", "");
+      if (build.value("id", "") != id) {
+        before += state == "queued" ? 1 : 0;
+      } else if (state == "queued" && before != 0) {
+        return fmt::format("queued, {} before it", before);
+      } else {
+        return state;
       }
-      if (itsState == "queued") ++before;
     }
   }
-  if (state.empty()) return "waiting";
-  if (state != "queued" || before == 0) return state;
-  return fmt::format("queued, {} before it", before);
+  return "waiting";
 }
 
 std::string answerText(const json& answer) {
+  const auto builds = answer.find("builds");
+  if (builds != answer.end() && builds->is_array()) {
+    std::string out;
+    for (const auto& build : *builds) out += answerText(build);
+    return out;
+  }
+  if (answer.contains("id") && answer.contains("state")) {
+    return cell("id", answer["id"]) + ": " + cell("state", answer["state"]) + "\n";
+  }
   std::string out;
   for (const auto& [name, value] : answer.items()) {
     if (name != "ok") out += name + ": " + cell(name, value) + "\n";

@@ -1,0 +1,182 @@
+// The client against a real daemon: what a person sees on the screen and in $?.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "tests/support/mounted_store.h"
+
+namespace kilnfs::testing {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class Kiln : public MountedStore {
+ protected:
+  void SetUp() override {
+    MountedStore::SetUp();
+    start({"jobs=1"});
+  }
+  Ran kiln(const std::string& words) const { return sh("kiln " + words); }
+  /// A shell line in the scratch directory, with kiln in PATH and the mount known.
+  Ran sh(const std::string& line) const {
+    return shell(
+        "PATH=" KILNFS_BIN ":$PATH KILN_MOUNT='" + mnt() + "'; export PATH KILN_MOUNT; " + line,
+        scratch());
+  }
+  std::string output(const std::string& line) const { return sh(line).output; }
+};
+
+TEST_F(Kiln, BuildShowsTheLogAndExitsAsTheCommandDid) {
+  const Ran good = sh("kiln build a -c 'echo one; echo two > f' 2>/dev/null");
+  EXPECT_EQ(good.status, 0);
+  EXPECT_EQ(good.output, "one\n");
+  EXPECT_EQ(output("cat '" + mnt("results/a/f") + "'"), "two\n");
+  const Ran bad = sh("kiln build b -c 'echo trying; exit 42' 2>/dev/null");
+  EXPECT_EQ(bad.status, 42);
+  EXPECT_THAT(bad.output, StartsWith("trying\n"));
+  EXPECT_EQ(kiln("build c -c 'kill -9 $$'").status, 137);
+}
+
+TEST_F(Kiln, AnAutomaticIdIsFoundWhileTheBuildRuns) {
+  // The build ends only once its log was seen, so this test hangs if the log is not streamed.
+  const Ran ran = sh("mkfifo go; kiln build -c 'echo first; cat \"" + scratch() +
+                     "/go\"; echo last' 2>/dev/null | while read line; do "
+                     "echo \"$line\"; if [ $line = first ]; then echo ended > go; fi; done");
+  EXPECT_EQ(ran.output, "first\nended\nlast\n");
+}
+
+TEST_F(Kiln, TheSameAgainIsAnsweredFromTheStore) {
+  EXPECT_EQ(kiln("build a -c 'echo log'").status, 0);
+  const Ran again = kiln("build a -c 'echo log'");
+  EXPECT_EQ(again.status, 0);
+  EXPECT_EQ(again.output, "kiln: a: was in the store\n");
+  EXPECT_THAT(output("kiln build a --json -c 'echo log' 2>/dev/null"),
+              HasSubstr("\"cached\":true"));
+}
+
+TEST_F(Kiln, RefusalsSayWhyAndTellUsageFromTheRest) {
+  const Ran base = kiln("build x --base none -- true");
+  EXPECT_EQ(base.status, 1);
+  EXPECT_THAT(base.output, HasSubstr("none"));
+  EXPECT_EQ(kiln("build x --no-such-option -- true").status, 2);
+  EXPECT_EQ(kiln("wait ../x").status, 2);
+  EXPECT_EQ(kiln("frobnicate").status, 2);
+  EXPECT_EQ(kiln("--no-such-option ls").status, 2);
+  EXPECT_EQ(kiln("ls nothing").status, 2);
+  EXPECT_EQ(kiln("log none").status, 1);
+  EXPECT_EQ(kiln("lease npm").status, 2);
+  const Ran tooLong = sh("kiln build x -c \"$(head -c 70000 /dev/zero | tr '\\0' x)\"");
+  EXPECT_EQ(tooLong.status, 2);
+  EXPECT_THAT(tooLong.output, HasSubstr("65536"));
+}
+
+TEST_F(Kiln, AnyArgumentSurvives) {
+  const Ran ran =
+      sh("kiln build q -- printf '%s|' '' \"it's\" '\"' '$HOME `id`' 'a\nb' '\\' '#' 2>/dev/null");
+  EXPECT_EQ(ran.output, "|it's|\"|$HOME `id`|a\nb|\\|#|");
+}
+
+TEST_F(Kiln, RelativePathsStartWhereKilnWasStarted) {
+  EXPECT_EQ(sh("mkdir src && echo data > src/f && kiln build a --copy src:in -- true").status, 0);
+  EXPECT_EQ(output("cat '" + mnt("results/a/in/f") + "'"), "data\n");
+  EXPECT_EQ(kiln("import b src").status, 0);
+  EXPECT_EQ(kiln("export b out").status, 0);
+  EXPECT_EQ(output("cat out/f"), "data\n");
+  EXPECT_EQ(output("kiln ls"), "a\nb\n");
+}
+
+TEST_F(Kiln, DetachedBuildsAreWaitedForByName) {
+  EXPECT_EQ(output("kiln build --detach a -c 'exit 3'"), "a\n");
+  EXPECT_EQ(kiln("wait a").status, 3);
+  EXPECT_EQ(output("kiln build --detach b -- true; kiln wait b"), "b\nb: saved\n");
+}
+
+TEST_F(Kiln, AWaitHoldsUpNobodyElse) {
+  const Ran ran = sh("mkfifo go; kiln build a -c 'cat \"" + scratch() +
+                     "/go\"' 2>/dev/null & "
+                     "until kiln ls builds | grep -q a; do sleep 0.05; done; "
+                     "kiln status --table; echo done > go; wait $!");
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output, HasSubstr("running"));
+  EXPECT_THAT(ran.output, EndsWith("done\n"));
+}
+
+TEST_F(Kiln, EndingKilnCancelsItsBuild) {
+  const Ran ran =
+      sh("kiln build a -- sleep 1000 & "
+         "until kiln ls builds | grep -q a; do sleep 0.05; done; "
+         "kill $!; wait $!; echo $?; kiln wait a");
+  EXPECT_THAT(ran.output, HasSubstr("143\n"));
+  EXPECT_THAT(ran.output, HasSubstr("cancelled"));
+}
+
+TEST_F(Kiln, RunLeasesAndPublishes) {
+  EXPECT_EQ(sh("kiln run --cache npm:place -- sh -c 'echo 1 > place/f; exit 5'").status, 5);
+  EXPECT_FALSE(std::filesystem::is_symlink(std::filesystem::symlink_status(scratch() + "/place")));
+  EXPECT_EQ(output("kiln run --cache npm -- cat '" + mnt("caches/npm/f") + "'"), "1\n");
+  EXPECT_EQ(output("kiln ls leases"), "");
+}
+
+TEST_F(Kiln, RunDiscardsWhatAKilledCommandLeft) {
+  sh("kiln run --cache npm:place -- sh -c 'echo good > place/f'");
+  const Ran killed = sh("kiln run --cache npm:place -- sh -c 'echo bad > place/f; kill -9 $$'");
+  EXPECT_EQ(killed.status, 137);
+  EXPECT_THAT(killed.output, HasSubstr("discarded"));
+  const Ran late = sh(
+      "kiln run --cache npm:place --timeout 200ms -- sh -c 'echo bad > place/f; exec sleep 1000'");
+  EXPECT_EQ(late.status, 143);
+  EXPECT_EQ(output("kiln run --cache npm:place -- cat place/f"), "good\n");
+}
+
+TEST_F(Kiln, RunSaysWhoWasFirst) {
+  const Ran ran =
+      sh("kiln run --cache npm:mine -- sh -c 'echo lost > mine/f; "
+         "lease=$(kiln --json lease npm --as other | sed "
+         "\"s/.*\\\"lease\\\":\\\"\\([^\\\"]*\\).*/\\1/\"); "
+         "echo won > \"$KILN_MOUNT/leases/$lease/f\"; kiln release $lease'");
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output, HasSubstr("discarded: generation 1 was published meanwhile"));
+  EXPECT_EQ(output("kiln run --cache npm:mine -- cat mine/f"), "won\n");
+}
+
+TEST_F(Kiln, RunTakesNoPlaceThatIsTaken) {
+  const Ran ran = sh("echo kept > place; kiln run --cache npm:place -- true");
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.output, HasSubstr("exists"));
+  EXPECT_EQ(output("cat place"), "kept\n");
+  EXPECT_EQ(kiln("run --cache npm -- ./no-such-program").status, 127);
+  EXPECT_EQ(kiln("run --cache npm").status, 2);
+  EXPECT_EQ(kiln("run --cache ../npm -- true").status, 2);
+  EXPECT_EQ(output("kiln ls leases"), "");
+}
+
+TEST_F(Kiln, LogsAndEvents) {
+  kiln("build a -c 'echo 1; echo 2'");
+  EXPECT_EQ(output("kiln log a"), "1\n2\n");
+  EXPECT_EQ(output("kiln log -f a"), "1\n2\n");
+  EXPECT_EQ(output("kiln follow a"), "1\n2\n");
+  EXPECT_THAT(output("kiln events | tail -n 1"), HasSubstr("\"state\":\"saved\""));
+  EXPECT_THAT(output("kiln help control"), HasSubstr("build"));
+}
+
+TEST_F(Kiln, AGoneDaemonIsSaidToBeGone) {
+  daemon_->end(SIGKILL);
+  const Ran ran = kiln("status");
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.output, HasSubstr("has gone"));
+  EXPECT_THAT(ran.output, Not(HasSubstr("not a kilnfs mount")));
+  shell("umount '" + mnt() + "'");
+  daemon_.reset();
+}
+
+TEST_F(Kiln, WithoutAMountItSaysHowToMount) {
+  const Ran ran = sh("kiln --mount / ls");
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.output, HasSubstr("kilnfs STORE MNT"));
+}
+
+}  // namespace
+}  // namespace kilnfs::testing
