@@ -46,9 +46,7 @@ class FileHandle : public Handle {
     return file_->append(bytes->data(), bytes->size());
   }
   Expected<size_t> writeAt(const WriteData& data, off_t offset) {
-    const auto change = file_->beginChange();
-    if (!change) return Failure(change.error());
-    return data.writeTo(file_->fd(), offset);
+    return file_->write([&](int fd) { return data.writeTo(fd, offset); });
   }
 
   const std::unique_ptr<File> file_;

@@ -28,21 +28,36 @@ Expected<Workspace::Change> File::beginChange() const {
   return std::move(*change);
 }
 
-Expected<size_t> File::append(const void* data, size_t size) {
+Failure File::lost(int code) const {
+  if (workspace_ && (code == ENOSPC || code == EDQUOT || code == EIO)) {
+    workspace_->noteWriteError(code);
+  }
+  return fail(code);
+}
+
+Expected<size_t> File::write(const std::function<Expected<size_t>(int fd)>& writer) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
-  struct iovec iov = {const_cast<void*>(data), size};
-  // The flag instead of O_APPEND on the descriptor: that would also move what a shared mapping
-  // writes back, and could not follow fcntl(F_SETFL).
-  const ssize_t n = ::pwritev2(fd(), &iov, 1, 0, RWF_APPEND);
-  if (n < 0) return fail(errno);
-  return static_cast<size_t>(n);
+  auto written = writer(fd());
+  if (!written) return lost(written.error().code);
+  return written;
+}
+
+Expected<size_t> File::append(const void* data, size_t size) {
+  return write([data, size](int fd) -> Expected<size_t> {
+    struct iovec iov = {const_cast<void*>(data), size};
+    // The flag instead of O_APPEND on the descriptor: that would also move what a shared mapping
+    // writes back, and could not follow fcntl(F_SETFL).
+    const ssize_t n = ::pwritev2(fd, &iov, 1, 0, RWF_APPEND);
+    if (n < 0) return fail(errno);
+    return static_cast<size_t>(n);
+  });
 }
 
 Status File::allocate(int mode, off_t offset, off_t length) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
-  if (::fallocate(fd(), mode, offset, length) != 0) return fail(errno);
+  if (::fallocate(fd(), mode, offset, length) != 0) return lost(errno);
   return {};
 }
 
@@ -54,7 +69,7 @@ Expected<off_t> File::seek(off_t offset, int whence) const {
 }
 
 Status File::sync(bool dataOnly) const {
-  if ((dataOnly ? ::fdatasync(fd()) : ::fsync(fd())) != 0) return fail(errno);
+  if ((dataOnly ? ::fdatasync(fd()) : ::fsync(fd())) != 0) return lost(errno);
   return {};
 }
 
@@ -62,7 +77,7 @@ Expected<size_t> File::copyFrom(const File& in, off_t inOffset, off_t outOffset,
   const auto change = beginChange();
   if (!change) return Failure(change.error());
   const ssize_t n = ::copy_file_range(in.fd(), &inOffset, fd(), &outOffset, size, 0);
-  if (n < 0) return fail(errno);
+  if (n < 0) return lost(errno);
   return static_cast<size_t>(n);
 }
 

@@ -1,6 +1,8 @@
 // An open regular file of a tree. Owns its descriptor and counts as an open of its workspace.
 #pragma once
 
+#include <functional>
+
 #include "store/base/error.h"
 #include "store/base/fd.h"
 #include "store/tree/inode.h"
@@ -21,10 +23,11 @@ class File {
   bool writable() const { return writable_; }
   const InodePtr& inode() const { return inode_; }
 
-  /// To be held during a write to fd(). ESTALE: the workspace was sealed; EBADF, EROFS.
-  Expected<Workspace::Change> beginChange() const;
+  /// Runs `writer`, which writes to the descriptor that it gets and says how much. ESTALE: the
+  /// workspace was sealed; EBADF; EROFS. Data that could not be written is noted in the workspace.
+  Expected<size_t> write(const std::function<Expected<size_t>(int fd)>& writer);
 
-  /// Writes at the end, wherever that is now, as O_APPEND does. Takes care of beginChange().
+  /// Writes at the end, wherever that is now, as O_APPEND does.
   Expected<size_t> append(const void* data, size_t size);
   Status allocate(int mode, off_t offset, off_t length);
   /// SEEK_DATA and SEEK_HOLE; ENXIO past the end.
@@ -34,6 +37,9 @@ class File {
   Expected<size_t> copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size);
 
  private:
+  Expected<Workspace::Change> beginChange() const;
+  Failure lost(int code) const;
+
   const InodePtr inode_;
   const UniqueFd fd_;
   const bool writable_;

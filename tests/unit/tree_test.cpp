@@ -188,7 +188,6 @@ TEST_F(TreeTest, AFrozenWorkspaceIsStaleButOpenFilesReadOn) {
   EXPECT_EQ(code(tree_->lookup(*top, "f")), ESTALE);
   EXPECT_EQ(code(tree_->create(*top, "g", O_RDWR, 0644, me_)), ESTALE);
   EXPECT_EQ(code(tree_->open(*made.entry.inode, O_RDONLY, true)), ESTALE);
-  EXPECT_EQ(code(made.file->beginChange()), ESTALE);
   EXPECT_EQ(code(made.file->append("x", 1)), ESTALE);
   EXPECT_TRUE(tree_->getattr(*made.entry.inode, made.file.get()));
 }
@@ -306,6 +305,14 @@ TEST_F(TreeTest, AppendsGoToTheEndWhereverThatIs) {
   ASSERT_TRUE(a.file->append("one", 3));
   ASSERT_TRUE((*b)->append("two", 3));
   EXPECT_EQ(tree_->getattr(*a.entry.inode)->st_size, 6);
+}
+
+TEST_F(TreeTest, DataThatIsLostIsNotedInTheWorkspace) {
+  auto made = make(root(), "f");
+  EXPECT_EQ(code(made.file->write([](int) -> Expected<size_t> { return fail(EAGAIN); })), EAGAIN);
+  EXPECT_EQ(workspace_->writeError(), 0);
+  EXPECT_EQ(code(made.file->write([](int) -> Expected<size_t> { return fail(ENOSPC); })), ENOSPC);
+  EXPECT_EQ(workspace_->writeError(), ENOSPC);
 }
 
 TEST_F(TreeTest, LookupsAndRenamesAtOnceNeverLoseAFile) {

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/ringbuffer_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
@@ -54,19 +55,44 @@ sigset_t blockSignals() {
   return set;
 }
 
-// To stderr until there is a directory for it; a store that is new gets one only now.
-void logTo(const DaemonOptions& options, const std::string& stateDir) {
-  try {
-    const bool file = !options.foreground && ::access(stateDir.c_str(), W_OK) == 0;
-    spdlog::drop("kilnfs");
-    spdlog::set_default_logger(file ? spdlog::basic_logger_mt("kilnfs", stateDir + "/kilnfs.log")
-                                    : spdlog::stderr_logger_mt("kilnfs"));
-  } catch (const spdlog::spdlog_ex& e) {
-    fmt::print(stderr, "kilnfs: no log file: {}\n", e.what());
-  }
+using LogSink = std::shared_ptr<spdlog::sinks::sink>;
+
+void logTo(const DaemonOptions& options, LogSink sink) {
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>("kilnfs", std::move(sink)));
   spdlog::set_level(options.debug ? spdlog::level::debug : spdlog::level::info);
   spdlog::flush_on(spdlog::level::info);
 }
+
+// The log file is in the store, which has to be opened, and recovered, first: until then what is
+// logged is kept.
+class EarlyLog {
+ public:
+  explicit EarlyLog(const DaemonOptions& options) : options_(options) {
+    if (options.foreground) {
+      logTo(options, std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    } else {
+      logTo(options, kept_);
+    }
+  }
+  void moveTo(const std::string& stateDir) {
+    if (options_.foreground) return;
+    try {
+      const auto file =
+          std::make_shared<spdlog::sinks::basic_file_sink_mt>(stateDir + "/kilnfs.log");
+      logTo(options_, file);
+      for (const auto& message : kept_->last_raw()) file->log(message);
+      file->flush();
+    } catch (const spdlog::spdlog_ex& e) {
+      fmt::print(stderr, "kilnfs: no log file: {}\n", e.what());
+    }
+  }
+
+ private:
+  static constexpr size_t kKept = 10000;
+  const DaemonOptions& options_;
+  const std::shared_ptr<spdlog::sinks::ringbuffer_sink_mt> kept_ =
+      std::make_shared<spdlog::sinks::ringbuffer_sink_mt>(kKept);
+};
 
 std::string findSupervisor() {
   std::string self(PATH_MAX, '\0');
@@ -127,10 +153,10 @@ MountOptions mountOptions(const DaemonOptions& options) {
 }
 
 int serve(const DaemonOptions& options, const sigset_t& signals, Background background) {
-  logTo(options, options.store + "/state");
+  EarlyLog early(options);
   auto store = Store::create(options.store, {options.mode, options.mount});
   if (!store) return complain(store.error());
-  if (!options.foreground) logTo(options, (*store)->stateDir());
+  early.moveTo((*store)->stateDir());
   const auto leases = Leases::create(**store, {options.linger, Leases::Options{}.poll});
   Builds::Options buildOptions;
   buildOptions.jobs = options.jobs;
