@@ -26,9 +26,4 @@ bool Workspace::freeze(bool evenWithWriters) {
   return true;
 }
 
-void Workspace::thaw() {
-  const std::unique_lock lock(gate_);
-  frozen_ = false;
-}
-
 }  // namespace kilnfs

@@ -61,8 +61,6 @@ class Workspace : public TreeRoot {
   /// Waits for changes under way and refuses later ones. With `evenWithWriters` false: false, and
   /// nothing happened, if a file is open for writing. Idempotent.
   bool freeze(bool evenWithWriters);
-  /// Takes a freeze back, after a publish that failed in a way that can be tried again.
-  void thaw();
   bool frozen() const { return frozen_; }
 
  private:
