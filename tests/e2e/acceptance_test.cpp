@@ -32,7 +32,7 @@ sqlite3 state/db/db.sqlite "CREATE TABLE builds (id TEXT PRIMARY KEY, created DA
   CREATE INDEX lru ON builds (rc, used);
   INSERT INTO builds VALUES ('base', '2024-01-02 03:04:05', '2024-01-02 03:04:05', 1, NULL);
   INSERT INTO builds VALUES ('top', '2024-01-02 03:04:06', '2024-01-02 03:04:06', 0, 'base')")~",
-          store())
+          dir_.path())
           .status,
       0);
   start();
