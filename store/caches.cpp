@@ -157,10 +157,13 @@ Expected<Release> Caches::release(CacheLease& lease, bool discard, const std::st
     discardTree(lease);
     return result;
   }
-  if (auto ok = publish(cache, lease); !ok) {
+  auto published = core_.durability.changing(TreeKind::cache, lease.name.str());
+  if (published) published = publish(cache, lease);
+  core_.durability.committed(TreeKind::cache, lease.name.str());  // the new one, or the old again
+  if (!published) {
     leave(cache, lease);
     discardTree(lease);
-    return Failure(ok.error());
+    return Failure(published.error());
   }
   --cache.leases;
   ++cache.generation;
@@ -246,6 +249,7 @@ Status Caches::remove(const CacheName& name, bool force) {
   }
   const Area& area = core_.layout.cacheTmp();
   const std::string old = fmt::format("deleted.{}.{}", cache.generation.load(), name.str());
+  if (auto ok = core_.durability.changing(TreeKind::cache, name.str()); !ok) return ok;
   if (auto ok = renameInStore(core_.layout.cache(), name.str(), area, old); !ok) return ok;
   retire(cache, old);
   // Counting on dooms the leases in flight, as in OBuilder.

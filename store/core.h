@@ -5,6 +5,7 @@
 #include <string>
 
 #include "store/database.h"
+#include "store/durability.h"
 #include "store/events.h"
 #include "store/layout.h"
 #include "store/store.h"
@@ -19,6 +20,7 @@ struct Core {
         database(std::move(d)),
         mode(m),
         plainWorkspaces(plain),
+        durability(layout),
         trash(layout.resultTmp()) {}
 
   UniqueFd lockFd;  // flock'ed for as long as we live
@@ -27,7 +29,8 @@ struct Core {
   const Mode mode;
   const bool plainWorkspaces;
   Events events;
-  Trash trash;  // uses layout
+  Durability durability;  // uses layout, as the next
+  Trash trash;
 };
 
 /// A workspace over `base`, at `name` of `area`, which is a new and empty directory: opens in O(1).

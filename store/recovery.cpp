@@ -21,6 +21,57 @@ Status clearWorkInProgress(Core& core) {
   return {};
 }
 
+/// Results that OBuilder made while we were away have no mark, but their row says whose they are:
+/// those are kept. Without a row it is ours, and the row was lost in the crash.
+Expected<bool> isOurs(Core& core, const std::string& id) {
+  auto made = core.database->madeByUs(id);
+  if (!made || *made) return made;
+  auto row = core.database->build(id);
+  if (!row) return Failure(row.error());
+  return !*row;
+}
+
+/// After a crash of the machine: what may be torn goes.
+Status dropUnsynced(Core& core) {
+  auto results = listNames(core.layout.result());
+  if (!results) return Failure(results.error());
+  for (const std::string& id : *results) {
+    if (!Name::valid(id) || core.durability.marked(TreeKind::result, id)) continue;
+    auto ours = isOurs(core, id);
+    if (!ours) return Failure(ours.error());
+    if (!*ours) continue;
+    spdlog::warn("recovery: dropping result {}: it was not on disk yet when the machine crashed",
+                 id);
+    if (auto ok = core.trash.take(core.layout.result(), id); !ok) return ok;
+  }
+  auto caches = listNames(core.layout.cache());
+  if (!caches) return Failure(caches.error());
+  for (const std::string& name : *caches) {
+    if (!Name::valid(name) || core.durability.marked(TreeKind::cache, name)) continue;
+    spdlog::warn("recovery: dropping cache {}: it was not on disk yet when the machine crashed",
+                 name);
+    if (auto ok = core.trash.take(core.layout.cache(), name); !ok) return ok;
+    auto row = core.database->cache(name);
+    if (!row) return Failure(row.error());
+    CacheRow next = row->value_or(CacheRow{});
+    ++next.generation;
+    next.publisher = "recovery";
+    if (auto ok = core.database->setCache(name, next); !ok) return ok;
+  }
+  return {};
+}
+
+/// A cache that was being published at the crash has lost its mark before the first exchange, and
+/// is dropped; one that has its mark has not been touched. Either way there is nothing to finish.
+Status forgetPublishing(Core& core) {
+  auto pending = core.database->gifts();
+  if (!pending) return Failure(pending.error());
+  for (const auto& [name, rows] : *pending) {
+    if (auto ok = core.database->setGifts(name, {}); !ok) return ok;
+  }
+  return {};
+}
+
 Status reconcile(Core& core) {
   auto names = listNames(core.layout.result());
   if (!names) return Failure(names.error());
@@ -42,9 +93,13 @@ Status reconcile(Core& core) {
 }  // namespace
 
 Status recover(Core& core) {
-  if (auto ok = finishPublishing(core); !ok) return ok;
+  if (auto ok = core.durability.open(); !ok) return ok;
+  const bool crashed = core.durability.machineCrashed();
+  if (auto ok = crashed ? forgetPublishing(core) : finishPublishing(core); !ok) return ok;
   if (auto ok = clearWorkInProgress(core); !ok) return ok;
-  return reconcile(core);
+  if (auto ok = crashed ? dropUnsynced(core) : Status(); !ok) return ok;
+  if (auto ok = reconcile(core); !ok) return ok;
+  return core.durability.begin();
 }
 
 }  // namespace kilnfs

@@ -140,6 +140,7 @@ Status Results::seal(const Id& id, const std::optional<Id>& base, Workspace& wor
   }
   // The row first: a row without a directory is dropped at the next start, but a directory without
   // a row would have lost its parent.
+  if (ok) ok = core_.durability.changing(TreeKind::result, id.str());
   if (ok) ok = core_.database->addBuild(id.str(), base ? std::optional(base->str()) : std::nullopt);
   faultPoint("result.row");
   if (ok) {
@@ -147,6 +148,7 @@ Status Results::seal(const Id& id, const std::optional<Id>& base, Workspace& wor
     if (!ok) (void)core_.database->removeBuild(id.str());
   }
   faultPoint("result.rename");
+  if (ok) core_.durability.committed(TreeKind::result, id.str());
   if (ready != tmp) (void)core_.trash.take(area, ok ? tmp : ready);
   if (ok && sealed->links) keepLinks(id, std::move(*sealed->links));
   return ok;
@@ -215,6 +217,7 @@ Status Results::remove(const Id& id, bool recursive) {
       held = slot->second.lock();
       known_.erase(slot);
     }
+    if (auto ok = core_.durability.changing(TreeKind::result, name); !ok) return ok;
     if (auto ok = core_.trash.take(core_.layout.result(), name, held.get()); !ok) return ok;
     touched_.erase(name);
     if (auto ok = core_.database->removeBuild(name); !ok) {

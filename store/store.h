@@ -94,7 +94,9 @@ class Store {
   /// Opens the store at `path`, making it (one level) if it does not exist, and takes its lock:
   /// EBUSY if another process has it, ENOTDIR, EACCES, ENOTEMPTY (a directory with other things
   /// in it), EINVAL (another mode than it was made with). Recovers what a crash left: removes
-  /// work in progress, makes database and directories agree; each action is logged.
+  /// work in progress, makes database and directories agree, and after a crash of the machine drops
+  /// what was not on disk yet (durability.h); each action is logged. Blocks: syncs what a session
+  /// that did not end cleanly, or another program, has left.
   static Expected<std::unique_ptr<Store>> create(const std::string& path, Options options);
   /// Waits for deletions in the background. Leases and workspaces must be gone.
   virtual ~Store() = default;
