@@ -101,8 +101,8 @@ bool Durability::marked(TreeKind kind, const std::string& name) const {
 
 Status Durability::mark(const Tree& tree) const {
   const std::string name = markName(tree.first, tree.second);
-  const UniqueFd fd(::openat(marks_.fd.get(), name.c_str(),
-                             O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
+  const UniqueFd fd(
+      ::openat(marks_.fd.get(), name.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
   if (!fd.valid()) return failErrno(fmt::format("make {}/{}", marks_.path, name));
   return {};
 }

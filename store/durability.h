@@ -1,9 +1,9 @@
 // What would survive a crash of the machine.
 //
 // A commit is a rename: after kill -9 of the daemon it is there, but after the machine's crash its
-// files may be empty or half there. Commits are not slowed for that. A thread syncs the store's file
-// system some seconds after one, then marks what was committed by then as synced; after a crash of
-// the machine (another boot, and no clean stop before it) what has no mark is dropped.
+// files may be empty or half there. Commits are not slowed for that. A thread syncs the store's
+// file system some seconds after one, then marks what was committed by then as synced; after a
+// crash of the machine (another boot, and no clean stop before it) what has no mark is dropped.
 //
 // A mark is an empty file, `state/synced/<kind>.<name>`, not a row: file systems keep the order of
 // renames and unlinks, so taking the mark away before a tree is changed needs no waiting for the
@@ -15,8 +15,8 @@
 // Thread-safe.
 #pragma once
 
-#include <condition_variable>
 #include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <set>
 #include <string>
