@@ -91,7 +91,8 @@ void opInit(void* data, fuse_conn_info* conn) {
       {FUSE_CAP_PARALLEL_DIROPS, "parallel_dirops", true},
       {FUSE_CAP_POSIX_ACL, "posix_acl", true},
       {FUSE_CAP_READDIRPLUS, "readdirplus", true},
-      {FUSE_CAP_READDIRPLUS_AUTO, "readdirplus_auto", true},
+      // Which entries get attributes is decided with each answer.
+      {FUSE_CAP_READDIRPLUS_AUTO, "readdirplus_auto", false},
       // Trees change only through the kernel that caches them.
       {FUSE_CAP_EXPLICIT_INVAL_DATA, "explicit_inval_data", true},
       {FUSE_CAP_AUTO_INVAL_DATA, "auto_inval_data", false},
@@ -249,9 +250,10 @@ void opCreate(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mo
   });
 }
 
-void opOpendir(fuse_req_t request, fuse_ino_t number, fuse_file_info*) {
-  withNode(request, number, "opendir",
-           [&](Reply reply, Node& node) { node.opendir(std::move(reply)); });
+// The kernel then opens directories without asking, caches all listings, and reads without a
+// handle.
+void opOpendir(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
+  Reply(request).error(ENOSYS);
 }
 
 void opRelease(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
@@ -274,17 +276,20 @@ void opWriteBuf(fuse_req_t request, fuse_ino_t, fuse_bufvec* buffers, off_t offs
   });
 }
 
-void opReaddir(fuse_req_t request, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
-  withHandle(request, info, "readdir", [&](Reply reply, Handle& handle) {
-    handle.readdir(std::move(reply), offset, size, false);
-  });
+void opReaddir(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset, fuse_file_info*) {
+  withNode(request, number, "readdir",
+           [&](Reply reply, Node& node) { node.readdir(std::move(reply), offset, size, false); });
 }
 
-void opReaddirplus(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
-                   fuse_file_info* info) {
-  withHandle(request, info, "readdirplus", [&](Reply reply, Handle& handle) {
-    handle.readdir(std::move(reply), offset, size, true);
-  });
+void opReaddirplus(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset,
+                   fuse_file_info*) {
+  withNode(request, number, "readdirplus",
+           [&](Reply reply, Node& node) { node.readdir(std::move(reply), offset, size, true); });
+}
+
+void opFsyncdir(fuse_req_t request, fuse_ino_t number, int, fuse_file_info*) {
+  withNode(request, number, "fsyncdir",
+           [&](Reply reply, Node& node) { node.syncdir(std::move(reply)); });
 }
 
 void opPoll(fuse_req_t request, fuse_ino_t, fuse_file_info* info, fuse_pollhandle* waker) {
@@ -349,14 +354,13 @@ fuse_lowlevel_ops makeOperations() {
   ops.create = opCreate;
   ops.opendir = opOpendir;
   ops.release = opRelease;
-  ops.releasedir = opRelease;
   ops.read = opRead;
   ops.write_buf = opWriteBuf;
   ops.readdir = opReaddir;
   ops.readdirplus = opReaddirplus;
   ops.poll = opPoll;
   ops.fsync = opFsync;
-  ops.fsyncdir = opFsync;
+  ops.fsyncdir = opFsyncdir;
   ops.fallocate = opFallocate;
   ops.lseek = opLseek;
   ops.copy_file_range = opCopyFileRange;

@@ -16,9 +16,6 @@ void Handle::read(Reply reply, off_t, size_t) {
 void Handle::write(Reply reply, const WriteData&, off_t) {
   reply.error(EBADF);
 }
-void Handle::readdir(Reply reply, off_t, size_t, bool) {
-  reply.error(ENOTDIR);
-}
 void Handle::poll(Reply reply, PollHandle) {
   reply.poll(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
 }
@@ -50,8 +47,11 @@ void Node::statfs(Reply reply) {
 void Node::lookup(Reply reply, const std::string&) {
   reply.error(ENOTDIR);
 }
-void Node::opendir(Reply reply) {
+void Node::readdir(Reply reply, off_t, size_t, bool) {
   reply.error(ENOTDIR);
+}
+void Node::syncdir(Reply reply) {
+  reply.ok();
 }
 void Node::create(Reply reply, const std::string&, int, mode_t) {
   reply.error(refusal());

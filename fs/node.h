@@ -27,8 +27,6 @@ class Handle : public std::enable_shared_from_this<Handle> {
 
   virtual void read(Reply reply, off_t offset, size_t size);
   virtual void write(Reply reply, const WriteData& data, off_t offset);
-  /// `plus`: with attributes, counted as look-ups.
-  virtual void readdir(Reply reply, off_t offset, size_t size, bool plus);
   /// `waker` may be empty; else it is to be notified once when something changes.
   virtual void poll(Reply reply, PollHandle waker);
   virtual void sync(Reply reply, bool dataOnly);
@@ -57,7 +55,10 @@ class Node {
 
   // Of directories.
   virtual void lookup(Reply reply, const std::string& name);
-  virtual void opendir(Reply reply);
+  /// From the cookie `offset` on. Open directories are the kernel's own matter: it asks for what it
+  /// has not cached, and says not who for. `plus`: may carry attributes, counted as look-ups.
+  virtual void readdir(Reply reply, off_t offset, size_t size, bool plus);
+  virtual void syncdir(Reply reply);
   virtual void create(Reply reply, const std::string& name, int flags, mode_t mode);
   virtual void mknod(Reply reply, const std::string& name, mode_t mode, dev_t device);
   virtual void mkdir(Reply reply, const std::string& name, mode_t mode);

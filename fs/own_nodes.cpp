@@ -2,57 +2,56 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+
 namespace kilnfs {
 
-/// An open listing: taken when it is read from the start, then given piece by piece.
-class ListHandle : public Handle {
- public:
-  ListHandle(Mount& mount, std::shared_ptr<OwnDirectory> directory)
-      : mount_(mount), directory_(std::move(directory)) {}
-
-  void readdir(Reply reply, off_t offset, size_t size, bool plus) override {
-    if (offset != 0) return give(std::move(reply), offset, size, plus);
-    auto self = std::static_pointer_cast<ListHandle>(shared_from_this());
-    mount_.later(std::move(reply), [self, size, plus](Reply held) {
-      auto items = self->directory_->list();
-      items.insert(items.begin(), {{".", self->directory_->number(), S_IFDIR}, {"..", 1, S_IFDIR}});
-      {
-        const std::lock_guard lock(self->mutex_);
-        self->items_ = std::move(items);
-      }
-      self->give(std::move(held), 0, size, plus);
-    });
-  }
-
- private:
-  void give(Reply reply, off_t offset, size_t size, bool plus) {
-    DirectoryAnswer answer(reply, size);
-    {
-      const std::lock_guard lock(mutex_);
-      for (auto i = static_cast<size_t>(offset); i < items_.size(); ++i) {
-        const ListItem& item = items_[i];
-        const auto next = static_cast<off_t>(i + 1);
-        EntryAnswer entry;
-        entry.attributes.st_ino = item.ino;
-        entry.attributes.st_mode = item.type;
-        if (!(plus ? answer.addPlus(item.name.c_str(), entry, next)
-                   : answer.add(item.name.c_str(), item.ino, item.type, next))) {
-          break;
-        }
-      }
+void OwnDirectory::readdir(Reply reply, off_t offset, size_t size, bool plus) {
+  const auto number = static_cast<uint64_t>(offset) >> kIndexBits;
+  const auto at = static_cast<size_t>(offset) & ((size_t{1} << kIndexBits) - 1);
+  if (offset != 0) {
+    if (const auto listing = remembered(number)) {
+      return give(std::move(reply), *listing, at, size, plus);
     }
-    reply.data(answer.bytes());
   }
-
-  Mount& mount_;
-  const std::shared_ptr<OwnDirectory> directory_;
-  std::mutex mutex_;
-  std::vector<ListItem> items_;  // guarded by mutex_
-};
-
-void OwnDirectory::opendir(Reply reply) {
   auto self = std::static_pointer_cast<OwnDirectory>(shared_from_this());
-  mount_.answerOpen(std::move(reply), std::make_shared<ListHandle>(mount_, std::move(self)), {});
+  mount_.later(std::move(reply), [self, at, size, plus](Reply held) {
+    self->give(std::move(held), *self->listNow(), at, size, plus);
+  });
+}
+
+std::shared_ptr<const OwnDirectory::Listing> OwnDirectory::remembered(uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(listings_.begin(), listings_.end(),
+                                  [&](const auto& known) { return known->number == number; });
+  return found != listings_.end() ? *found : nullptr;
+}
+
+std::shared_ptr<const OwnDirectory::Listing> OwnDirectory::listNow() {
+  auto items = list();
+  items.insert(items.begin(), {{".", number(), S_IFDIR}, {"..", 1, S_IFDIR}});
+  const std::lock_guard lock(mutex_);
+  if (!listings_.empty() && listings_.back()->items == items) return listings_.back();
+  listings_.push_back(std::make_shared<Listing>(Listing{++lastListing_, std::move(items)}));
+  if (listings_.size() > kRemembered) listings_.pop_front();
+  return listings_.back();
+}
+
+void OwnDirectory::give(Reply reply, const Listing& listing, size_t from, size_t size, bool plus) {
+  DirectoryAnswer answer(reply, size);
+  for (size_t i = from; i < listing.items.size(); ++i) {
+    const ListItem& item = listing.items[i];
+    const auto next = static_cast<off_t>((listing.number << kIndexBits) | (i + 1));
+    EntryAnswer entry;
+    entry.attributes.st_ino = item.ino;
+    entry.attributes.st_mode = item.type;
+    if (!(plus ? answer.addPlus(item.name.c_str(), entry, next)
+               : answer.add(item.name.c_str(), item.ino, item.type, next))) {
+      break;
+    }
+  }
+  // What it lists changes behind the kernel's back.
+  reply.data(answer.uncachedBytes());
 }
 
 void OwnDirectory::statfs(Reply reply) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <map>
 #include <unordered_map>
 
@@ -16,6 +17,7 @@ struct ListItem {
   std::string name;
   uint64_t ino = 0;
   mode_t type = S_IFDIR;
+  bool operator==(const ListItem&) const = default;
 };
 
 /// A directory with given attributes.
@@ -25,7 +27,7 @@ class OwnDirectory : public OwnNode {
   struct stat attributes() const override {
     return mount_.ownAttributes(number(), S_IFDIR | mode_);
   }
-  void opendir(Reply reply) override;
+  void readdir(Reply reply, off_t offset, size_t size, bool plus) override;
   void statfs(Reply reply) override;
 
  protected:
@@ -39,8 +41,22 @@ class OwnDirectory : public OwnNode {
   Mount& mount_;
 
  private:
-  friend class ListHandle;
+  // A reader goes on in the list that it began: its cookies are the list's number and an index. The
+  // last few are remembered; of a reader who comes back later than that some entries may be missed.
+  struct Listing {
+    uint64_t number;
+    std::vector<ListItem> items;
+  };
+  static constexpr int kIndexBits = 32;
+  static constexpr size_t kRemembered = 16;
+  std::shared_ptr<const Listing> remembered(uint64_t number);
+  std::shared_ptr<const Listing> listNow();
+  void give(Reply reply, const Listing& listing, size_t from, size_t size, bool plus);
+
   const mode_t mode_;
+  std::mutex mutex_;
+  std::deque<std::shared_ptr<const Listing>> listings_;  // guarded by mutex_
+  uint64_t lastListing_ = 0;                             // guarded by mutex_
 };
 
 /// A file whose text is made when it is opened.

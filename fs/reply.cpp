@@ -23,7 +23,6 @@ fuse_file_info fileInfo(const OpenAnswer& answer) {
   info.direct_io = answer.direct;
   info.keep_cache = answer.keepCache;
   info.nonseekable = answer.stream;
-  info.cache_readdir = answer.cacheListing;
   return info;
 }
 
@@ -114,8 +113,8 @@ void Reply::link(const std::string& target) {
   fuse_reply_readlink(take(), target.c_str());
 }
 
-void Reply::data(std::string_view bytes) {
-  fuse_reply_buf(take(), bytes.data(), bytes.size());
+bool Reply::data(std::string_view bytes) {
+  return fuse_reply_buf(take(), bytes.data(), bytes.size()) == 0;
 }
 
 void Reply::dataOf(int fd, off_t offset, size_t size) {
@@ -189,6 +188,11 @@ Creator Reply::creator() const {
 
 uid_t Reply::uid() const {
   return fuse_req_ctx(request_)->uid;
+}
+
+size_t DirectoryAnswer::sizeOf(const char* name, bool plus) {
+  return plus ? fuse_add_direntry_plus(nullptr, nullptr, 0, name, nullptr, 0)
+              : fuse_add_direntry(nullptr, nullptr, 0, name, nullptr, 0);
 }
 
 bool DirectoryAnswer::add(const char* name, uint64_t ino, mode_t type, off_t next) {

@@ -33,10 +33,9 @@ struct EntryAnswer {
 
 struct OpenAnswer {
   uint64_t handle = 0;
-  bool direct = false;        // no page cache
-  bool keepCache = false;     // cached pages are still right
-  bool stream = false;        // not seekable
-  bool cacheListing = false;  // of a directory
+  bool direct = false;     // no page cache
+  bool keepCache = false;  // cached pages are still right
+  bool stream = false;     // not seekable
 };
 
 /// What is to be written; valid until the callback that got it returns.
@@ -83,7 +82,8 @@ class Reply {
   void noEntry(double timeout);
   void attributes(const struct stat& st, double timeout);
   void link(const std::string& target);
-  void data(std::string_view bytes);
+  /// As entry(), for an answer that counts look-ups.
+  bool data(std::string_view bytes);
   /// Up to `size` bytes of `fd`, spliced.
   void dataOf(int fd, off_t offset, size_t size);
   void written(size_t size);
@@ -114,11 +114,18 @@ class DirectoryAnswer {
  public:
   DirectoryAnswer(const Reply& reply, size_t room)
       : request_(reply.request()), buffer_(room, '\0') {}
+  /// The room that an entry takes.
+  static size_t sizeOf(const char* name, bool plus);
   /// False: no room, the entry was not taken. `next`: the cookie after it.
   bool add(const char* name, uint64_t ino, mode_t type, off_t next);
   /// The same with attributes (READDIRPLUS); node 0: nothing known of it but number and type.
   bool addPlus(const char* name, const EntryAnswer& entry, off_t next);
   std::string_view bytes() const { return {buffer_.data(), used_}; }
+  /// The same of a listing that the kernel must not cache. It takes one as complete when the answer
+  /// is empty; an answer that is too short for an entry ends the reader's listing just as well.
+  std::string_view uncachedBytes() const {
+    return used_ != 0 ? bytes() : std::string_view(buffer_.data(), buffer_.empty() ? 0 : 1);
+  }
 
  private:
   fuse_req* request_;

@@ -8,38 +8,6 @@
 namespace kilnfs {
 namespace {
 
-// However many results there are: straight from the store's directory, without a look at each.
-class ResultsHandle : public Handle {
- public:
-  ResultsHandle(uint64_t ino, UniqueFd fd) : ino_(ino), stream_(std::move(fd)) {}
-
-  void readdir(Reply reply, off_t offset, size_t size, bool plus) override {
-    DirectoryAnswer answer(reply, size);
-    const auto done = stream_.read(offset, [&](const DirectoryStream::Item& item) {
-      EntryAnswer entry;
-      entry.attributes.st_mode = S_IFDIR;
-      const std::string name = item.name;
-      if (name == ".") {
-        entry.attributes.st_ino = ino_;
-      } else if (name == "..") {
-        entry.attributes.st_ino = 1;
-      } else if (Name::valid(name) && (item.type == DT_DIR || item.type == DT_UNKNOWN)) {
-        entry.attributes.st_ino = Tree::visibleIno("results/" + name, item.ino);
-      } else {
-        return true;
-      }
-      return plus ? answer.addPlus(item.name, entry, item.next)
-                  : answer.add(item.name, entry.attributes.st_ino, S_IFDIR, item.next);
-    });
-    if (!done) return reply.error(done.error());
-    reply.data(answer.bytes());
-  }
-
- private:
-  const uint64_t ino_;
-  DirectoryStream stream_;
-};
-
 class Results : public OwnDirectory {
  public:
   explicit Results(Mount& mount) : OwnDirectory(mount, 0755) {}
@@ -54,14 +22,6 @@ class Results : public OwnDirectory {
     answerRoot(mount_, std::move(reply), mount_.trees.get(std::move(*result), number()));
   }
 
-  void opendir(Reply reply) override {
-    const std::string path = mount_.store().resultDir();
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd.valid()) return reply.error(errno);
-    mount_.answerOpen(std::move(reply), std::make_shared<ResultsHandle>(number(), std::move(fd)),
-                      {});
-  }
-
   void rmdir(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);
     if (!id) return reply.error(ENOENT);
@@ -72,18 +32,32 @@ class Results : public OwnDirectory {
   }
 
  protected:
-  std::vector<ListItem> list() override { return {}; }
+  // However many there are: straight from the store's directory, without a look at each.
+  std::vector<ListItem> list() override {
+    std::vector<ListItem> items;
+    const std::string path = mount_.store().resultDir();
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd.valid()) return items;
+    std::ignore = DirectoryStream(std::move(fd)).read(0, [&](const DirectoryStream::Item& item) {
+      std::string name = item.name;
+      if (!Name::valid(name) || (item.type != DT_DIR && item.type != DT_UNKNOWN)) return true;
+      const uint64_t ino = Tree::visibleIno("results/" + name, item.ino);
+      items.push_back({std::move(name), ino, S_IFDIR});
+      return true;
+    });
+    return items;
+  }
   int refusal() const override { return EROFS; }
 
  private:
   // Each path walk looks the name up; what is used all the time is recorded now and then.
   void touch(const Id& id) {
     constexpr std::chrono::seconds kEvery{10};
-    constexpr size_t kRemembered = 4096;
+    constexpr size_t kTouched = 4096;
     const auto now = std::chrono::steady_clock::now();
     {
       const std::lock_guard lock(mutex_);
-      if (touched_.size() > kRemembered) touched_.clear();
+      if (touched_.size() > kTouched) touched_.clear();
       const auto [it, fresh] = touched_.try_emplace(id, now);
       if (!fresh && now - it->second < kEvery) return;
       it->second = now;

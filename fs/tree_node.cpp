@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 
-#include "store/tree/directory.h"
+#include <tuple>
+
+#include "store/tree/system.h"
 
 namespace kilnfs {
 namespace {
@@ -50,53 +52,6 @@ class FileHandle : public Handle {
   }
 
   const std::unique_ptr<File> file_;
-};
-
-class TreeDirectoryHandle : public Handle {
- public:
-  TreeDirectoryHandle(Mount& mount, std::unique_ptr<Directory> directory)
-      : mount_(mount), directory_(std::move(directory)) {}
-
-  void readdir(Reply reply, off_t offset, size_t size, bool plus) override {
-    DirectoryAnswer answer(reply, size);
-    std::vector<uint64_t> counted;
-    const auto done = directory_->read(offset, [&](const Directory::Item& item) {
-      return plus ? addPlus(answer, item, counted)
-                  : answer.add(item.name, item.ino, DTTOIF(item.type), item.next);
-    });
-    // A directory that was removed while it was open has no entries.
-    if (!done && done.error().code != ENOENT) {
-      for (const uint64_t number : counted) mount_.nodes.forget(number, 1);
-      return reply.error(done.error());
-    }
-    reply.data(answer.bytes());
-  }
-
-  void sync(Reply reply, bool) override { reply.status(directory_->sync()); }
-
- private:
-  bool addPlus(DirectoryAnswer& answer, const Directory::Item& item,
-               std::vector<uint64_t>& counted) {
-    EntryAnswer entry;
-    entry.attributes.st_ino = item.ino;
-    entry.attributes.st_mode = DTTOIF(item.type);
-    const std::string name = item.name;
-    if (name == "." || name == "..") return answer.addPlus(item.name, entry, item.next);
-    const auto found = directory_->lookup(name);
-    if (!found) return answer.addPlus(item.name, entry, item.next);
-    entry = {found->inode->number(), found->attributes, kForever, kForever};
-    // Counted first: once the answer is out the kernel may forget it.
-    mount_.nodes.remember(NodeRef(found->inode));
-    if (!answer.addPlus(item.name, entry, item.next)) {
-      mount_.nodes.forget(entry.node, 1);
-      return false;
-    }
-    counted.push_back(entry.node);
-    return true;
-  }
-
-  Mount& mount_;
-  const std::unique_ptr<Directory> directory_;
 };
 
 File* fileOf(Handle* handle) {
@@ -156,18 +111,61 @@ void TreeNode::create(Reply reply, const std::string& name, int flags, mode_t mo
   mount_.nodes.forget(entry.node, 1);
 }
 
-void TreeNode::opendir(Reply reply) {
-  auto directory = tree().openDirectory(*inode_);
-  if (!directory) return reply.error(directory.error());
-  OpenAnswer open = treeOpen();
-  open.cacheListing = tree().readOnly();
-  open.keepCache = open.cacheListing;
-  mount_.answerOpen(std::move(reply),
-                    std::make_shared<TreeDirectoryHandle>(mount_, std::move(*directory)), open);
+void TreeNode::readdir(Reply reply, off_t offset, size_t size, bool plus) {
+  struct Listed {
+    std::string name;
+    uint64_t ino;
+    mode_t type;
+    off_t next;
+  };
+  // Taken first and looked up afterwards, which the tree does not allow in between.
+  std::vector<Listed> items;
+  size_t room = size;
+  const auto done = tree().readDirectory(*inode_, offset, [&](const Tree::Item& item) {
+    const size_t needs = DirectoryAnswer::sizeOf(item.name, plus);
+    if (needs > room) return false;
+    room -= needs;
+    items.push_back({item.name, item.ino, DTTOIF(item.type), item.next});
+    return true;
+  });
+  if (!done) return reply.error(done.error());
+  DirectoryAnswer answer(reply, size);
+  const bool filesToo = plus && tree().listingUse().wantsFiles();
+  std::vector<uint64_t> counted;
+  for (const Listed& item : items) {
+    if (!plus) {
+      std::ignore = answer.add(item.name.c_str(), item.ino, item.type, item.next);
+      continue;
+    }
+    EntryAnswer entry;
+    entry.attributes.st_ino = item.ino;
+    entry.attributes.st_mode = item.type;
+    if (plainName(item.name) && (filesToo || S_ISDIR(item.type))) {
+      if (known(item.name, entry)) counted.push_back(entry.node);
+    }
+    std::ignore = answer.addPlus(item.name.c_str(), entry, item.next);
+  }
+  if (reply.data(answer.bytes())) return;
+  for (const uint64_t number : counted) mount_.nodes.forget(number, 1);
+}
+
+// Counts a look-up for an entry of an answer that will be sent: once it is out the kernel may
+// forget.
+bool TreeNode::known(const std::string& name, EntryAnswer& entry) {
+  const auto found = tree().lookup(*inode_, name);
+  if (!found) return false;
+  entry = {found->inode->number(), found->attributes, kForever, kForever};
+  mount_.nodes.remember(NodeRef(found->inode));
+  return true;
+}
+
+void TreeNode::syncdir(Reply reply) {
+  reply.status(tree().syncDirectory(*inode_));
 }
 
 void TreeNode::lookup(Reply reply, const std::string& name) {
   const auto entry = tree().lookup(*inode_, name);
+  if (entry && !entry->inode->isDirectory()) tree().listingUse().fileLookedUp();
   if (!entry && entry.error().code == ENOENT) return reply.noEntry(kForever);
   answer(std::move(reply), entry);
 }

@@ -20,7 +20,8 @@ class TreeNode : public Node {
   void readlink(Reply reply) override;
   void statfs(Reply reply) override;
   void lookup(Reply reply, const std::string& name) override;
-  void opendir(Reply reply) override;
+  void readdir(Reply reply, off_t offset, size_t size, bool plus) override;
+  void syncdir(Reply reply) override;
   void create(Reply reply, const std::string& name, int flags, mode_t mode) override;
   void mknod(Reply reply, const std::string& name, mode_t mode, dev_t device) override;
   void mkdir(Reply reply, const std::string& name, mode_t mode) override;
@@ -38,6 +39,7 @@ class TreeNode : public Node {
  private:
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
+  bool known(const std::string& name, EntryAnswer& entry);
 
   Mount& mount_;
   const InodePtr inode_;

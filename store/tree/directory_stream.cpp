@@ -26,18 +26,22 @@ Status DirectoryStream::fill() {
   if (n < 0) return fail(errno);
   used_ = static_cast<size_t>(n);
   at_ = 0;
+  ended_ = n == 0;
+  if (ended_) std::vector<char>().swap(buffer_);  // many directories are kept open
   return {};
 }
 
 Status DirectoryStream::read(off_t from, const std::function<bool(const Item&)>& fn) {
   const std::lock_guard lock(mutex_);
-  if (from == 0 || from != position_) {
+  if (expired_.exchange(false) || from == 0 || from != position_) {
     if (::lseek(fd_.get(), from, SEEK_SET) < 0) return fail(errno);
     used_ = at_ = 0;
     position_ = from;
+    ended_ = false;
   }
   for (;;) {
     if (at_ == used_) {
+      if (ended_) return {};
       if (auto filled = fill(); !filled) return filled;
       if (used_ == 0) return {};
     }

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -31,15 +32,20 @@ class DirectoryStream {
   /// false: the item was not taken. "." and ".." are among them. `fn` must not call back.
   Status read(off_t from, const std::function<bool(const Item&)>& fn);
 
+  /// What was read ahead is not to be given any more: the directory was changed.
+  void expire() { expired_ = true; }
+
  private:
   Status fill();
 
   const UniqueFd fd_;
+  std::atomic<bool> expired_{false};
   std::mutex mutex_;
   std::vector<char> buffer_;  // guarded by mutex_, as what follows
   size_t used_ = 0;           // bytes in buffer_
   size_t at_ = 0;             // the next item in buffer_
   off_t position_ = 0;        // its cookie
+  bool ended_ = false;        // nothing follows what is in buffer_
 };
 
 }  // namespace kilnfs

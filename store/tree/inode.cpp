@@ -1,5 +1,6 @@
 #include "store/tree/inode.h"
 
+#include "store/tree/directory_cache.h"
 #include "store/tree/tree.h"
 
 namespace kilnfs {
@@ -41,6 +42,7 @@ void intrusive_ptr_release(Inode* inode) {
       for (auto& link : at->rare_->links) dropped.push_back(link.parent.detach());
     }
     lock.unlock();
+    if (at->isDirectory()) DirectoryCache::ofProcess().drop(*at);
     delete at;
   }
 }

@@ -17,6 +17,7 @@
 
 #include "store/backing_id.h"
 #include "store/base/fd.h"
+#include "store/tree/listing.h"
 
 namespace kilnfs {
 
@@ -53,9 +54,10 @@ class Inode {
     std::string name;
   };
   struct Rare {
-    std::vector<Link> links;         // names beside the first, of hard links
-    std::shared_ptr<UniqueFd> kept;  // O_PATH, once there is no name
-    std::vector<File*> readers;      // of a shared file, to be moved to its copy
+    std::vector<Link> links;                      // names beside the first, of hard links
+    std::shared_ptr<UniqueFd> kept;               // O_PATH, once there is no name
+    std::vector<File*> readers;                   // of a shared file, to be moved to its copy
+    std::shared_ptr<const FormerListing> former;  // of a directory that was made own
   };
 
   Inode(std::shared_ptr<Tree> tree, BackingId backing, mode_t type);

@@ -8,7 +8,6 @@
 
 #include <climits>
 
-#include "store/tree/directory.h"
 #include "store/tree/system.h"
 
 namespace kilnfs {
@@ -150,6 +149,7 @@ Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
     if (::fstat(opened.fd.get(), &opened.attributes) != 0) return fail(errno);
     return opened;
   }
+  if (auto found = openInParent(inode, flags)) return std::move(*found);
   Error error{ESTALE, {}};
   for (const Location& at : locations(inode)) {
     auto fd = openReplaced(inode, flags);
@@ -171,12 +171,70 @@ Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
   return Failure(std::move(error));
 }
 
-Expected<UniqueFd> Tree::openParent(const Inode& parent) const {
+Expected<DirectoryRef> Tree::openParent(const Inode& parent) const {
   if (!parent.isDirectory()) return fail(ENOTDIR);
+  DirectoryCache& cache = DirectoryCache::ofProcess();
+  if (auto open = cache.find(parent)) return DirectoryRef(std::move(open));
   if (keptFd(parent)) return fail(ENOENT);  // the directory was removed
-  auto opened = openBacking(parent, O_PATH | O_DIRECTORY);
+  // Reading a result must not write to it, so also no access time.
+  const int quiet = readOnly() ? O_NOATIME : 0;
+  auto opened = openBacking(parent, O_RDONLY | O_DIRECTORY | quiet);
+  if (!opened && quiet != 0 && opened.error().code == EPERM) {
+    opened = openBacking(parent, O_RDONLY | O_DIRECTORY);
+  }
+  const bool readable = opened.has_value();
+  if (!opened && opened.error().code == EACCES) opened = openBacking(parent, O_PATH | O_DIRECTORY);
   if (!opened) return Failure(opened.error());
-  return std::move(opened->fd);
+  auto open = std::make_shared<OpenDirectory>(std::move(opened->fd), readable);
+  cache.put(parent, open);
+  return DirectoryRef(std::move(open));
+}
+
+std::optional<std::pair<DirectoryRef, std::string>> Tree::placeOf(const Inode& inode) const {
+  InodePtr parent;
+  std::string name;
+  {
+    const std::lock_guard lock(inodes_);
+    if (!inode.parent_ || inode.stub_ || (inode.rare_ && inode.rare_->kept)) return std::nullopt;
+    parent = inode.parent_;
+    name = inode.name_.get();
+  }
+  if (cow_ != nullptr && !inode.isDirectory() && cow_->group(inode.backing())) return std::nullopt;
+  // Directories are opened by their path, else the parents of the parents would have to be as well.
+  if (inode.isDirectory()) {
+    auto open = DirectoryCache::ofProcess().find(*parent);
+    if (!open) return std::nullopt;
+    return std::pair(DirectoryRef(std::move(open)), std::move(name));
+  }
+  auto dir = openParent(*parent);
+  if (!dir) return std::nullopt;
+  return std::pair(std::move(*dir), std::move(name));
+}
+
+std::optional<Tree::Opened> Tree::openInParent(const Inode& inode, int flags) const {
+  const auto place = placeOf(inode);
+  if (!place) return std::nullopt;
+  Opened opened;
+  opened.fd.reset(
+      ::openat(place->first.get(), place->second.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
+  if (!opened.fd.valid() || ::fstat(opened.fd.get(), &opened.attributes) != 0 ||
+      !standsFor(inode, opened.attributes)) {
+    return std::nullopt;  // by the path, then, which also finds what is elsewhere now
+  }
+  return opened;
+}
+
+Expected<struct stat> Tree::statBacking(const Inode& inode) const {
+  struct stat st;
+  const auto place = placeOf(inode);
+  if (place &&
+      ::fstatat(place->first.get(), place->second.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+      standsFor(inode, st)) {
+    return st;
+  }
+  const auto opened = openBacking(inode, O_PATH);
+  if (!opened) return Failure(opened.error());
+  return opened->attributes;
 }
 
 }  // namespace kilnfs

@@ -17,6 +17,7 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -27,14 +28,13 @@
 
 #include "store/copy_on_write.h"
 #include "store/snapshot.h"
+#include "store/tree/directory_cache.h"
 #include "store/tree/file.h"
 #include "store/tree/identity.h"
 #include "store/tree/inode.h"
 #include "store/workspace.h"
 
 namespace kilnfs {
-
-class Directory;
 
 /// What setattr changes; the rest stays as it is.
 struct SetAttributes {
@@ -69,8 +69,6 @@ class Tree : public std::enable_shared_from_this<Tree> {
 
   Expected<Entry> root();
   Expected<Entry> lookup(Inode& parent, const std::string& name);
-  /// The same, where `parent` is already open.
-  Expected<Entry> lookupAt(int parentFd, Inode& parent, const std::string& name);
   /// Any type but directories, symbolic links.
   Expected<Entry> mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
                         const Creator& creator);
@@ -86,6 +84,16 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Status unlink(Inode& parent, const std::string& name);
   Status rmdir(Inode& parent, const std::string& name);
 
+  // -- directories: nothing is open between two calls
+
+  using Item = DirectoryStream::Item;
+  /// Gives the items from the cookie `from` on (0: the start) to `fn` until that says false: the
+  /// item was not taken. "." and ".." are among them, `ino` is as lookup() of the name will say.
+  /// What is made or removed meanwhile neither hides nor repeats the others. `fn` must not call
+  /// back.
+  Status readDirectory(Inode& directory, off_t from, const std::function<bool(const Item&)>& fn);
+  Status syncDirectory(Inode& directory);
+
   // -- files
 
   /// `flags` as for open(2), of a regular file that exists. `mayKeepSuid`: O_TRUNC leaves
@@ -94,7 +102,6 @@ class Tree : public std::enable_shared_from_this<Tree> {
   /// Opens or makes a regular file; EEXIST with O_EXCL.
   Expected<Created> create(Inode& parent, const std::string& name, int flags, mode_t mode,
                            const Creator& creator);
-  Expected<std::unique_ptr<Directory>> openDirectory(Inode& inode);
   Expected<std::string> readlink(Inode& inode);
 
   // -- attributes. With `file`, an open file of the inode, they go through it.
@@ -119,12 +126,13 @@ class Tree : public std::enable_shared_from_this<Tree> {
   /// The number that a tree of `key` gives to `ino` on its own device.
   static uint64_t visibleIno(const std::string& key, uint64_t ino);
 
+  ListingUse& listingUse() { return listingUse_; }
+
   /// Known inodes, for metrics and tests.
   size_t knownInodes() const;
 
  private:
   friend void intrusive_ptr_release(Inode* inode);
-  friend class Directory;
   friend class File;
   struct Opened {
     UniqueFd fd;
@@ -155,7 +163,12 @@ class Tree : public std::enable_shared_from_this<Tree> {
   // Where an inode's backing file is: the only place that knows. Takes no lock but inodes_; names_
   // is held (shared) by the caller, or the inode can't move.
   Expected<Opened> openBacking(const Inode& inode, int flags) const;
-  Expected<UniqueFd> openParent(const Inode& parent) const;
+  Expected<DirectoryRef> openParent(const Inode& parent) const;
+  std::optional<Opened> openInParent(const Inode& inode, int flags) const;
+  /// The attributes on disk.
+  Expected<struct stat> statBacking(const Inode& inode) const;
+  /// Where the inode's first name is, if it is in a directory on disk under that name.
+  std::optional<std::pair<DirectoryRef, std::string>> placeOf(const Inode& inode) const;
   std::vector<Location> locations(const Inode& inode) const;
   std::shared_ptr<UniqueFd> keptFd(const Inode& inode) const;
   bool locate(const Inode& inode, Location& at) const;
@@ -174,8 +187,9 @@ class Tree : public std::enable_shared_from_this<Tree> {
   void removeReader(Inode& inode, File* file);
   bool isOwn(const Inode& directory) const;
   bool isShared(const Inode& file) const;
+  bool belowStub(const Inode& inode) const;
   Status fillStub(Inode& inode);
-  Status fillFrom(int from, int to, const std::string& path, const Inode& inode);
+  Status fillFrom(int from, int to, const std::string& path, Inode& inode);
   Status shareDirectory(int from, int to, const std::string& path, const std::string& name,
                         const Inode& inode);
   Status shareFile(int from, int to, const std::string& name);
@@ -190,6 +204,13 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Expected<UniqueFd> openReplaced(const Inode& inode, int flags) const;
   Expected<UniqueFd> openPlaceholder(const Inode& inode, int flags) const;
   void showPlaceholder(const Inode& inode, struct stat& st) const;
+
+  // Listings (tree_listing.cpp).
+  std::shared_ptr<const FormerListing> formerListing(const Inode& directory) const;
+  void rememberListing(Inode& directory, std::string path, std::vector<off_t> cookies);
+  Status readOn(Inode& directory, const FormerListing& former, const DirectoryRef& now, off_t from,
+                const std::function<bool(const Item&)>& fn);
+  uint64_t listedIno(const Inode& directory, const Item& onDisk) const;
 
   Expected<Workspace::Change> beginChange() const;
   Status refuseFrozen() const;
@@ -224,6 +245,7 @@ class Tree : public std::enable_shared_from_this<Tree> {
   mutable std::mutex inodes_;
   std::unordered_set<Inode*, Hash, Equal> known_;  // guarded by inodes_
   mutable std::atomic<uint32_t> rootDev_{0};       // 0: not known yet
+  ListingUse listingUse_;
 };
 
 }  // namespace kilnfs

@@ -44,20 +44,22 @@ class KeepTimes {
 }  // namespace
 
 bool Tree::isOwn(const Inode& directory) const {
-  if (cow_ == nullptr) return true;
-  const std::lock_guard lock(inodes_);
-  for (const Inode* at = &directory; at != nullptr; at = at->parent_.get()) {
-    if (at->stub_) return false;
-  }
-  return true;
+  return cow_ == nullptr || !belowStub(directory);
 }
 
 bool Tree::isShared(const Inode& file) const {
   if (cow_ == nullptr || file.isDirectory()) return false;
   if (const auto group = cow_->group(file.backing())) return group->file.empty();
   if (cow_->isShared(file.backing())) return true;
-  const auto found = locations(file);
-  return !found.empty() && found.front().root != &place_;
+  return belowStub(file);
+}
+
+bool Tree::belowStub(const Inode& inode) const {
+  const std::lock_guard lock(inodes_);
+  for (const Inode* at = &inode; at != nullptr; at = at->parent_.get()) {
+    if (at->stub_) return true;
+  }
+  return false;
 }
 
 CopyOnWrite::Group Tree::groupOf(const BackingId& file) const {
@@ -69,9 +71,11 @@ CopyOnWrite::Group Tree::groupOf(const BackingId& file) const {
 
 nlink_t Tree::linksNow(const struct stat& st, const Inode& inode) const {
   if (const auto group = cow_->group(inode.backing())) return group->links;
+  const bool unlinked = keptFd(inode) != nullptr;
+  if (st.st_nlink <= 1 && !unlinked) return st.st_nlink;
   if (!isShared(inode)) return st.st_nlink;
-  if (keptFd(inode)) return 0;  // unlinked; the names that are left are the snapshot's
-  return st.st_nlink > 1 ? cow_->base()->linksInside(inode.backing()) : st.st_nlink;
+  // Unlinked: the names that are left are the snapshot's.
+  return unlinked ? 0 : cow_->base()->linksInside(inode.backing());
 }
 
 void Tree::countName(const Inode* inode, const struct stat& st, int change) {
@@ -157,18 +161,21 @@ Status Tree::fillStub(Inode& inode) {
   if (ok && !stub->ownAttributes) ok = copyAttributes(from->get(), to->get());
   if (!ok) return ok;
   cow_->removeStub(inode.backing());
+  DirectoryCache::ofProcess().drop(inode);
   const std::lock_guard lock(inodes_);
   inode.stub_ = false;
   return {};
 }
 
-Status Tree::fillFrom(int from, int to, const std::string& path, const Inode& inode) {
+Status Tree::fillFrom(int from, int to, const std::string& path, Inode& inode) {
   const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(::fcntl(from, F_DUPFD_CLOEXEC, 0)));
   if (!dir) return fail(errno);
   Status ok;
   std::vector<std::pair<std::string, bool>> made;  // and whether it is a directory
+  std::vector<off_t> cookies;
   while (const dirent* entry = ::readdir(dir.get())) {
     const std::string name = entry->d_name;
+    cookies.push_back(entry->d_off);
     if (name == "." || name == "..") continue;
     bool directory = entry->d_type == DT_DIR;
     struct stat st;
@@ -181,7 +188,10 @@ Status Tree::fillFrom(int from, int to, const std::string& path, const Inode& in
     if (!ok) break;
     made.emplace_back(name, directory);
   }
-  if (ok) return {};
+  if (ok) {
+    rememberListing(inode, path, std::move(cookies));
+    return {};
+  }
   // Still a stub, then, and empty again: the links are only links, and nobody has seen them. What
   // was recorded of its subdirectories refers to directories that are gone.
   for (const auto& [name, directory] : made) {

@@ -6,7 +6,6 @@
 
 #include <climits>
 
-#include "store/tree/directory.h"
 #include "store/tree/system.h"
 #include "store/tree/tree.h"
 
@@ -78,6 +77,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
                         as.mode(mode & 07777)));
     }
     if (fd.valid()) {
+      dir->changed();
       struct stat st;
       if (::fstat(fd.get(), &st) != 0) return fail(errno);
       Created created{{intern(st, &parent, name), {}}, nullptr};
@@ -97,19 +97,6 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
   auto attributes = getattr(*entry->inode, file->get());
   if (attributes) entry->attributes = *attributes;
   return Created{std::move(*entry), std::move(*file)};
-}
-
-Expected<std::unique_ptr<Directory>> Tree::openDirectory(Inode& inode) {
-  if (!inode.isDirectory()) return fail(ENOTDIR);
-  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
-  const std::shared_lock lock(names_);
-  const int flags = O_RDONLY | O_DIRECTORY;
-  auto opened = openBacking(inode, flags | (readOnly() ? O_NOATIME : 0));
-  if (!opened && opened.error().code == EPERM && readOnly()) opened = openBacking(inode, flags);
-  if (!opened) return Failure(opened.error());
-  if (workspace_) workspace_->opened(false);
-  return std::make_unique<Directory>(InodePtr(&inode), std::move(opened->fd), workspace_,
-                                     !isOwn(inode));
 }
 
 Expected<std::string> Tree::readlink(Inode& inode) {
@@ -133,9 +120,9 @@ Expected<struct stat> Tree::getattr(Inode& inode, const File* file) {
   }
   // Not refused in a frozen workspace: fstat of a file that is open must go on working.
   const std::shared_lock lock(names_);
-  const auto opened = openBacking(inode, O_PATH);
-  if (!opened) return Failure(opened.error());
-  return seen(opened->attributes, inode);
+  const auto found = statBacking(inode);
+  if (!found) return Failure(found.error());
+  return seen(*found, inode);
 }
 
 namespace {

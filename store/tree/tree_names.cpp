@@ -161,13 +161,6 @@ Expected<Tree::Entry> Tree::lookup(Inode& parent, const std::string& name) {
   return enter(dir->get(), parent, name);
 }
 
-Expected<Tree::Entry> Tree::lookupAt(int parentFd, Inode& parent, const std::string& name) {
-  if (!plainName(name)) return fail(EINVAL);
-  if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
-  const std::shared_lock lock(names_);
-  return enter(parentFd, parent, name);
-}
-
 // -- making
 
 Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
@@ -183,6 +176,7 @@ Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t
     const CreateAs as(creator);
     if (::mknodat(dir->get(), name.c_str(), as.mode(mode), device) != 0) return fail(errno);
   }
+  dir->changed();
   return enter(dir->get(), parent, name);
 }
 
@@ -199,6 +193,7 @@ Expected<Tree::Entry> Tree::mkdir(Inode& parent, const std::string& name, mode_t
     const CreateAs as(creator);
     if (::mkdirat(dir->get(), name.c_str(), as.mode(mode)) != 0) return fail(errno);
   }
+  dir->changed();
   return enter(dir->get(), parent, name);
 }
 
@@ -215,6 +210,7 @@ Expected<Tree::Entry> Tree::symlink(Inode& parent, const std::string& name,
     const CreateAs as(creator);
     if (::symlinkat(target.c_str(), dir->get(), name.c_str()) != 0) return fail(errno);
   }
+  dir->changed();
   return enter(dir->get(), parent, name);
 }
 
@@ -235,6 +231,7 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
                AT_SYMLINK_FOLLOW) != 0) {
     return fail(errno);
   }
+  dir->changed();
   countName(&inode, file->attributes, 1);
   return enter(dir->get(), parent, name);
 }
@@ -243,6 +240,7 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
 
 void Tree::gone(const InodePtr& inode, const struct stat& st) {
   countName(inode.get(), st, -1);
+  if (inode && inode->isDirectory()) DirectoryCache::ofProcess().drop(*inode);
   if (cow_ == nullptr || !S_ISDIR(st.st_mode)) return;
   // An empty directory that nobody can reach is as good as own.
   cow_->removeStub(backingId(st));
@@ -264,6 +262,7 @@ Status Tree::remove(Inode& parent, const std::string& name, bool directory) {
   const InodePtr inode = find(backingId(st));
   auto kept = keepIfLast(inode, dir->get(), parent, name);
   if (::unlinkat(dir->get(), name.c_str(), directory ? AT_REMOVEDIR : 0) != 0) return fail(errno);
+  dir->changed();
   gone(inode, st);
   if (inode) removeName(*inode, parent, name, std::move(kept));
   return {};
@@ -318,6 +317,8 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   if (::renameat2(from->get(), name.c_str(), to->get(), newName.c_str(), flags) != 0) {
     return fail(errno);
   }
+  from->changed();
+  to->changed();
   if (sameFile) return {};  // two links to one file: nothing happened
   if (flags == RENAME_EXCHANGE) {
     renamed(target, newParent, newName, parent, name);

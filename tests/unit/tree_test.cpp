@@ -12,7 +12,6 @@
 #include <set>
 #include <thread>
 
-#include "store/tree/directory.h"
 #include "store/tree/trees.h"
 
 namespace kilnfs {
@@ -204,7 +203,7 @@ TEST_F(TreeTest, InodeNumbersDifferBetweenTreesAndListingsAgree) {
   EXPECT_NE(a->attributes.st_ino, b->attributes.st_ino);
   EXPECT_EQ(a->attributes.st_nlink, 1u);  // the other link is not of this tree
   std::map<std::string, uint64_t> listed;
-  ASSERT_TRUE((*s->openDirectory(*s->root()->inode))->read(0, [&](const Directory::Item& item) {
+  ASSERT_TRUE(s->readDirectory(*s->root()->inode, 0, [&](const Tree::Item& item) {
     listed[item.name] = item.ino;
     return true;
   }));
@@ -225,14 +224,13 @@ TEST_F(TreeTest, LinksInsideASharingSnapshotAreCounted) {
 TEST_F(TreeTest, ListingGoesOnFromACookieWhileEntriesAreRemoved) {
   const InodePtr top = root();
   for (int i = 0; i < 500; ++i) make(top, fmt::format("f{}", i));
-  auto dir = tree_->openDirectory(*top);
   std::multiset<std::string> seen;
   off_t at = 0;
   for (bool more = true; more;) {
     more = false;
     int taken = 0;
     std::vector<std::string> batch;
-    ASSERT_TRUE((*dir)->read(at, [&](const Directory::Item& item) {
+    ASSERT_TRUE(tree_->readDirectory(*top, at, [&](const Tree::Item& item) {
       if (taken == 7) return false;
       ++taken;
       more = true;
