@@ -218,8 +218,9 @@ std::optional<Tree::Opened> Tree::openInParent(const Inode& inode, int flags) co
   opened.fd.reset(
       ::openat(place->first.get(), place->second.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
   if (!opened.fd.valid() || ::fstat(opened.fd.get(), &opened.attributes) != 0 ||
-      !standsFor(inode, opened.attributes)) {
-    return std::nullopt;  // by the path, then, which also finds what is elsewhere now
+      backingId(opened.attributes) != inode.backing()) {
+    // By the path, then: what has that name here may only stand for what is elsewhere now.
+    return std::nullopt;
   }
   return opened;
 }
@@ -229,7 +230,7 @@ Expected<struct stat> Tree::statBacking(const Inode& inode) const {
   const auto place = placeOf(inode);
   if (place &&
       ::fstatat(place->first.get(), place->second.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-      standsFor(inode, st)) {
+      backingId(st) == inode.backing()) {
     return st;
   }
   const auto opened = openBacking(inode, O_PATH);
