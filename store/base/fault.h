@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace kilnfs {
 
-/// The name of the armed point, or null. Set by tests (in a child process) only; `armedAfter`
-/// counts how many passes to let go by first.
+/// The name of the armed point, or null. Set by tests only (in a child process, or by the daemon's
+/// hidden option `fault=`); `armedAfter` counts how many passes to let go by first.
 inline std::atomic<const char*> armedFault{nullptr};
 inline std::atomic<int> armedAfter{0};
 
@@ -19,6 +21,15 @@ inline void faultPoint(const char* name) {
   if (armed != nullptr && std::strcmp(armed, name) == 0 && armedAfter.fetch_sub(1) <= 0) {
     ::_exit(99);
   }
+}
+
+/// Arms "NAME", or "NAME:PASSES" to let that many go by first. Once in a process, before threads.
+inline void armFault(const std::string& what) {
+  static std::string name;
+  const size_t colon = what.find(':');
+  name = what.substr(0, colon);
+  armedAfter = colon == std::string::npos ? 0 : std::atoi(what.c_str() + colon + 1);
+  armedFault = name.c_str();
 }
 
 }  // namespace kilnfs

@@ -1,5 +1,5 @@
 // What a crash of the machine may cost, and what it may not. The crash itself is tested on a block
-// device that loses writes (tests/e2e/power_loss_test.cpp); here another boot is made believe.
+// device that loses writes (tests/campaign/power.py); here another boot is made believe.
 #include "store/durability.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>

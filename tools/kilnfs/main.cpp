@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "fs/session.h"
+#include "store/base/fault.h"
 #include "store/build/builds.h"
 #include "store/control/control.h"
 #include "store/leases.h"
@@ -198,6 +199,7 @@ int run(int argc, char** argv) {
   if (::chdir("/") != 0) return complain({errno, "cannot change to /"});
   rememberProcessUmask();
   raiseFileLimit();
+  if (!options->fault.empty()) armFault(options->fault);
   return serve(*options, blockSignals(), std::move(background));
 }
 

@@ -60,6 +60,8 @@ Status setValue(const std::string& name, const std::string& value, DaemonOptions
     const auto seconds = number<unsigned>(name, value);
     if (!seconds) return Failure(seconds.error());
     options.linger = std::chrono::seconds(*seconds);
+  } else if (name == "fault") {
+    options.fault = value;
   } else if (name == "context" || name == "fscontext" || name == "defcontext" ||
              name == "rootcontext") {
     options.forFuse.push_back(name + "=" + value);

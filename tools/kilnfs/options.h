@@ -23,7 +23,8 @@ struct DaemonOptions {
   mode_t controlMode = 0600;
   std::optional<gid_t> controlGid;
   std::chrono::milliseconds linger{2000};
-  std::optional<bool> allowOther;    // absent: if root mounts
+  std::optional<bool> allowOther;  // absent: if root mounts
+  std::string fault;  // for the tests, and not in the help: NAME[:PASSES], see store/base/fault.h
   std::vector<std::string> forFuse;  // ro, noatime, ...: what the kernel's mount understands
 };
 
