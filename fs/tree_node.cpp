@@ -10,6 +10,11 @@
 namespace kilnfs {
 namespace {
 
+/// Seconds for which the kernel may believe what it is told of a tree.
+double beliefIn(const Tree& tree) {
+  return tree.changedElsewhere() ? 0 : kForever;
+}
+
 class FileHandle : public Handle {
  public:
   explicit FileHandle(std::unique_ptr<File> file) : file_(std::move(file)) {}
@@ -58,11 +63,12 @@ File* fileOf(Handle* handle) {
   return handle != nullptr ? handle->file() : nullptr;
 }
 
-OpenAnswer treeOpen() {
+OpenAnswer treeOpen(const Tree& tree) {
   OpenAnswer answer;
   // Trees change only through this mount, so the kernel's pages are right. So they are for
   // O_DIRECT, which the kernel itself keeps coherent with them.
-  answer.keepCache = true;
+  answer.keepCache = !tree.changedElsewhere();
+  answer.direct = tree.changedElsewhere();
   return answer;
 }
 
@@ -71,39 +77,41 @@ OpenAnswer treeOpen() {
 void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree) {
   const auto root = tree->root();
   if (!root) return reply.error(root.error());
-  mount.answerEntry(std::move(reply), NodeRef(root->inode), root->attributes, 0, kForever);
+  mount.answerEntry(std::move(reply), NodeRef(root->inode), root->attributes, 0, beliefIn(*tree));
 }
 
 void TreeNode::answer(Reply reply, const Expected<Tree::Entry>& entry) const {
   if (!entry) return reply.error(entry.error());
-  mount_.answerEntry(std::move(reply), NodeRef(entry->inode), entry->attributes, kForever,
-                     kForever);
+  const double belief = beliefIn(tree());
+  mount_.answerEntry(std::move(reply), NodeRef(entry->inode), entry->attributes, belief, belief);
 }
 
 void TreeNode::getattr(Reply reply, Handle* handle) {
   const auto st = tree().getattr(*inode_, fileOf(handle));
   if (!st) return reply.error(st.error());
-  reply.attributes(*st, kForever);
+  reply.attributes(*st, beliefIn(tree()));
 }
 
 void TreeNode::setattr(Reply reply, const SetAttributes& wanted, Handle* handle) {
   const auto st = tree().setattr(*inode_, wanted, fileOf(handle));
   if (!st) return reply.error(st.error());
-  reply.attributes(*st, kForever);
+  reply.attributes(*st, beliefIn(tree()));
 }
 
 void TreeNode::open(Reply reply, int flags) {
   auto file = tree().open(*inode_, flags, reply.uid() == 0);
   if (!file) return reply.error(file.error());
-  mount_.answerOpen(std::move(reply), std::make_shared<FileHandle>(std::move(*file)), treeOpen());
+  mount_.answerOpen(std::move(reply), std::make_shared<FileHandle>(std::move(*file)),
+                    treeOpen(tree()));
 }
 
 void TreeNode::create(Reply reply, const std::string& name, int flags, mode_t mode) {
   auto created = tree().create(*inode_, name, flags, mode, reply.creator());
   if (!created) return reply.error(created.error());
   const NodeRef node(created->entry.inode);
-  const EntryAnswer entry{node.number(), created->entry.attributes, kForever, kForever};
-  OpenAnswer open = treeOpen();
+  const double belief = beliefIn(tree());
+  const EntryAnswer entry{node.number(), created->entry.attributes, belief, belief};
+  OpenAnswer open = treeOpen(tree());
   mount_.nodes.remember(node);
   open.handle = mount_.handles.add(std::make_shared<FileHandle>(std::move(created->file)));
   if (reply.created(entry, open)) return;
@@ -154,7 +162,8 @@ void TreeNode::readdir(Reply reply, off_t offset, size_t size, bool plus) {
 bool TreeNode::known(const std::string& name, EntryAnswer& entry) {
   const auto found = tree().lookup(*inode_, name);
   if (!found) return false;
-  entry = {found->inode->number(), found->attributes, kForever, kForever};
+  const double belief = beliefIn(tree());
+  entry = {found->inode->number(), found->attributes, belief, belief};
   mount_.nodes.remember(NodeRef(found->inode));
   return true;
 }
@@ -166,7 +175,7 @@ void TreeNode::syncdir(Reply reply) {
 void TreeNode::lookup(Reply reply, const std::string& name) {
   const auto entry = tree().lookup(*inode_, name);
   if (entry && !entry->inode->isDirectory()) tree().listingUse().fileLookedUp();
-  if (!entry && entry.error().code == ENOENT) return reply.noEntry(kForever);
+  if (!entry && entry.error().code == ENOENT) return reply.noEntry(beliefIn(tree()));
   answer(std::move(reply), entry);
 }
 

@@ -8,29 +8,34 @@
 #include "store/durability.h"
 #include "store/events.h"
 #include "store/layout.h"
+#include "store/overlay.h"
 #include "store/store.h"
 #include "store/trash.h"
 
 namespace kilnfs {
 
 struct Core {
-  Core(Layout l, std::unique_ptr<Database> d, Mode m, bool plain, UniqueFd lock)
+  Core(Layout l, std::unique_ptr<Database> d, Mode m, const Store::Options& options, UniqueFd lock)
       : lockFd(std::move(lock)),
         layout(std::move(l)),
         database(std::move(d)),
         mode(m),
-        plainWorkspaces(plain),
+        plainWorkspaces(options.plainWorkspaces),
+        nativeBuilds(options.nativeBuilds && !options.plainWorkspaces),
         durability(layout),
-        trash(layout.resultTmp()) {}
+        trash(layout.resultTmp()),
+        overlays(layout.resultTmp(), trash) {}
 
   UniqueFd lockFd;  // flock'ed for as long as we live
   Layout layout;
   std::unique_ptr<Database> database;
   const Mode mode;
   const bool plainWorkspaces;
+  const bool nativeBuilds;
   Events events;
   Durability durability;  // uses layout, as the next
   Trash trash;
+  Overlays overlays;  // uses layout and trash
 };
 
 /// A workspace over `base`, at `name` of `area`, which is a new and empty directory: opens in O(1).

@@ -65,9 +65,14 @@ Status Results::build(const Id& id, const std::optional<Id>& base, User owner, I
     tmp = fmt::format("build.{}.{}", next_++, id.str());
   }
   const Area& area = core_.layout.resultTmp();
-  auto workspace = open(id, base, tmp, owner, interrupt);
+  std::unique_ptr<Overlay> overlay;
+  auto workspace = open(id, base, tmp, owner, interrupt, overlay);
   Status done = workspace ? fn(*workspace) : Status(Failure(workspace.error()));
   if (workspace) (*workspace)->freeze(true);
+  if (done && overlay) {
+    workspace = overlay->finish();
+    if (!workspace) done = Failure(workspace.error());
+  }
   if (done) done = seal(id, base, **workspace, tmp, interrupt);
   if (done) {
     core_.events.post({{"event", "result"}, {"id", id.str()}, {"state", "saved"}});
@@ -87,7 +92,8 @@ bool Results::madeByObuilder(const Id& id) const {
 
 Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::optional<Id>& base,
                                                    const std::string& tmp, User owner,
-                                                   Interrupt& interrupt) {
+                                                   Interrupt& interrupt,
+                                                   std::unique_ptr<Overlay>& overlay) {
   const Area& area = core_.layout.resultTmp();
   const std::string key = "builds/" + id.str();
   if (auto ok = makeOwnedDirectory(area, tmp, owner); !ok) return Failure(ok.error());
@@ -95,12 +101,26 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
     if (base) {
       if (auto ok = copyPlainly(*base, tmp, interrupt); !ok) return Failure(ok.error());
     }
-    return std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
+    auto plain = std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
+    if (core_.nativeBuilds && core_.overlays.available()) {
+      plain->setNative({area.path + "/" + tmp, nullptr});
+    }
+    return plain;
   }
   auto snapshot = find(*base);
   if (!snapshot) return Failure(snapshot.error());
   if (!*snapshot) return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
-  auto workspace = openWorkspace(area, tmp, key, *snapshot);
+  Expected<std::shared_ptr<Workspace>> workspace;
+  if (core_.nativeBuilds) {
+    auto opened = core_.overlays.open(tmp, key, *snapshot);
+    if (!opened) return Failure(opened.error());
+    overlay = std::move(*opened);
+  }
+  if (overlay) {
+    workspace = overlay->seen();
+  } else {
+    workspace = openWorkspace(area, tmp, key, *snapshot);
+  }
   // OBuilder keeps a result's log inside it; it is not part of what the build made.
   if (workspace && madeByObuilder(*base)) {
     const auto tree = Tree::create(*workspace, 0);

@@ -35,7 +35,8 @@ class Results {
   void end(const Id& id, const std::optional<Id>& base);
   Expected<std::shared_ptr<Workspace>> open(const Id& id, const std::optional<Id>& base,
                                             const std::string& tmp, User owner,
-                                            Interrupt& interrupt);
+                                            Interrupt& interrupt,
+                                            std::unique_ptr<Overlay>& overlay);
   Status copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt);
   Status sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
                       Interrupt& interrupt);

@@ -299,6 +299,9 @@ class Sealer {
     LinkCounts counts;
     if (fillWith_ == Mode::copy) {
       counts = copiedLinks_;
+      for (const auto& [id, group] : groups_) {
+        if (!group.file.empty() && group.links > 1) counts[group.id] = group.links;
+      }
     } else {
       const auto known = cow_.base()->knownLinks();
       if (!known) return std::nullopt;

@@ -153,8 +153,8 @@ Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options 
   if (!database) return Failure(database.error());
   auto mode = settleMode(**database, options.mode, layout->root());
   if (!mode) return Failure(mode.error());
-  auto core = std::make_unique<Core>(std::move(*layout), std::move(*database), *mode,
-                                     options.plainWorkspaces, std::move(*lock));
+  auto core = std::make_unique<Core>(std::move(*layout), std::move(*database), *mode, options,
+                                     std::move(*lock));
   if (auto ok = recover(*core); !ok) return Failure(ok.error());
   return std::make_unique<DirectoryStore>(std::move(core));
 }

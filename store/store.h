@@ -89,6 +89,9 @@ class Store {
     /// Workspaces are plain copies, made and compared by rsync, for those who use their paths on
     /// disk. Else they are copy on write, and only to be used through `store/tree/` (or the mount).
     bool plainWorkspaces = false;
+    /// A build's command is to get its directory past the mount where that can be had: see
+    /// Workspace::native. Whoever runs the command must put it in place.
+    bool nativeBuilds = false;
   };
 
   /// Opens the store at `path`, making it (one level) if it does not exist, and takes its lock:

@@ -27,6 +27,17 @@ class Workspace : public TreeRoot {
 
   CopyOnWrite* cow() const { return cow_.get(); }
 
+  /// Where a build's command gets the directory past the mount, and so without its cost.
+  struct Native {
+    std::string path;                       // absolute
+    std::shared_ptr<const UniqueFd> space;  // the mount namespace that has it; null: the daemon's
+  };
+  /// Before anybody else knows the workspace.
+  void setNative(Native native) { native_ = std::move(native); }
+  const std::optional<Native>& native() const { return native_; }
+  /// Whether others than the daemon change the tree, so that nothing of it may be cached.
+  bool changedElsewhere() const { return native_.has_value(); }
+
   /// Permission to change the tree, for the duration of one operation.
   class Change {
    private:
@@ -65,6 +76,7 @@ class Workspace : public TreeRoot {
 
  private:
   const std::unique_ptr<CopyOnWrite> cow_;
+  std::optional<Native> native_;
   std::shared_mutex gate_;           // shared: a change is under way
   std::atomic<bool> frozen_{false};  // written under gate_ held exclusively
   std::atomic<bool> changed_{false};

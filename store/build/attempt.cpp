@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <map>
@@ -60,6 +62,7 @@ Status Attempt::run() {
 Status Attempt::inTmpdir(const std::shared_ptr<Workspace>& tmpdir) {
   const std::string& mount = context_.options.mount;
   dir_ = mount.empty() ? tmpdir->path() : fmt::format("{}/builds/{}", mount, id_.str());
+  tmpdir_ = tmpdir;
   show_(tmpdir);
   Status done;
   for (const BuildRequest::Copy& copy : request_.copies) {
@@ -70,11 +73,32 @@ Status Attempt::inTmpdir(const std::shared_ptr<Workspace>& tmpdir) {
   // A command that was killed may have left half-written files in its caches.
   releaseCaches(!end_ || !end_->exit || end_->interrupted || end_->timedOut);
   show_(nullptr);
-  if (done && tmpdir->writeError() != 0) {
-    done = fail(tmpdir->writeError(), fmt::format("a write in the build's directory failed: {}",
-                                                  describeErrno(tmpdir->writeError())));
-  }
+  if (done) done = lostWrites();
+  tmpdir_.reset();
   return done;
+}
+
+/// A build whose tmpdir lost data must not succeed, even if its command ignores the error. What is
+/// written past the mount, nobody tells us of: that the file system is full at the end is what can
+/// be seen, and what an overlay has noted.
+Status Attempt::lostWrites() const {
+  int code = tmpdir_->writeError();
+  if (tmpdir_->native()) {
+    constexpr uint64_t kFull = 1 << 20;
+    const auto root = tmpdir_->open("", O_RDONLY | O_DIRECTORY);
+    struct statvfs space = {};
+    if (!root || ::fstatvfs(root->get(), &space) != 0) return failErrno("look at the tmpdir");
+    // An overlay writes with the daemon's rights, so it may use what is kept for root.
+    const bool reserve = account_.uid == 0 || tmpdir_->native()->space;
+    const uint64_t free = uint64_t{reserve ? space.f_bfree : space.f_bavail} * space.f_frsize;
+    const bool full = free < kFull || (space.f_files != 0 && space.f_favail == 0);
+    if (code == 0 && full) code = ENOSPC;
+    // Syncs nothing, being volatile, but tells of an error in writing back.
+    if (code == 0 && tmpdir_->native()->space && ::syncfs(root->get()) != 0) code = errno;
+  }
+  if (code == 0) return {};
+  return fail(code,
+              fmt::format("a write in the build's directory failed: {}", describeErrno(code)));
 }
 
 Supervised::Spec Attempt::spec() const {
@@ -83,6 +107,10 @@ Supervised::Spec Attempt::spec() const {
   out.grace = context_.options.grace;
   out.account = account_;
   out.dir = dir_;
+  if (const auto& native = tmpdir_->native()) {
+    out.bind = native->path;
+    if (native->space) out.namespaceFd = native->space->get();
+  }
   out.outputFd = log_.get();
   out.env = cleanEnvironment(account_, {});
   return out;

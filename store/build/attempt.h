@@ -44,6 +44,7 @@ class Attempt {
   Status runCommand();
   void releaseCaches(bool discard);
   void explain(const std::string& reason);
+  Status lostWrites() const;
   Supervised::Spec spec() const;
   Requester owner() const;
 
@@ -56,7 +57,8 @@ class Attempt {
   const std::function<void(std::shared_ptr<Workspace>)> show_;
   std::optional<Supervised::Clock::time_point> deadline_;
   UniqueFd log_;
-  std::string dir_;                  // where the command runs
+  std::string dir_;  // where the command runs
+  std::shared_ptr<Workspace> tmpdir_;
   std::vector<std::string> leases_;  // taken
   std::vector<Link> links_;
   std::optional<Supervised::End> end_;

@@ -45,6 +45,8 @@ std::vector<std::string> commandLine(const Supervised::Spec& spec) {
   };
   if (!spec.below.empty()) add({"--below", spec.below});
   if (!spec.plain.empty()) add({"--plain", spec.plain});
+  if (!spec.bind.empty()) add({"--bind", spec.bind});
+  if (spec.namespaceFd >= 0) add({"--namespace-fd", "5"});
   for (const auto& [path, target] : spec.links) add({"--link", path, target});
   if (::geteuid() == 0) {
     add({"--uid", std::to_string(spec.account.uid), "--gid", std::to_string(spec.account.gid),
@@ -97,16 +99,21 @@ Expected<Supervised> Supervised::start(const Spec& spec) {
   UniqueFd statusWrite(status[1]);
   auto env = environmentFd(spec.env);
   if (!env) return Failure(env.error());
-  // Numbers that can't be taken for the child's own 3 and 4 while those are being put in place.
+  // Numbers that can't be taken for the child's own 3 to 5 while those are being put in place.
   const UniqueFd statusHigh(::fcntl(statusWrite.get(), F_DUPFD_CLOEXEC, 10));
   const UniqueFd envHigh(::fcntl(env->get(), F_DUPFD_CLOEXEC, 10));
-  if (!statusHigh.valid() || !envHigh.valid()) return failErrno("dup");
+  const UniqueFd spaceHigh(spec.namespaceFd >= 0 ? ::fcntl(spec.namespaceFd, F_DUPFD_CLOEXEC, 10)
+                                                 : -1);
+  if (!statusHigh.valid() || !envHigh.valid() || (spec.namespaceFd >= 0 && !spaceHigh.valid())) {
+    return failErrno("dup");
+  }
 
   Process::Options options;
   options.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
   options.stdinFd = goRead.get();
   options.stdoutFd = spec.outputFd;
   options.extraFds = {{3, statusHigh.get()}, {4, envHigh.get()}};
+  if (spaceHigh.valid()) options.extraFds.emplace_back(5, spaceHigh.get());
   options.ownGroup = false;  // it makes a session of its own
   auto process = Process::start(commandLine(spec), options);
   if (!process) return Failure(process.error());

@@ -26,6 +26,8 @@ class Supervised {
     std::string plain;             // a name there that must not be a symbolic link
     std::vector<std::pair<std::string, std::string>> links;  // {path below dir, target}: there only
                                                              // while the command runs
+    std::string bind;      // a directory on disk that the command alone has at `dir`
+    int namespaceFd = -1;  // of the mount namespace that has it, if not ours; the caller keeps it
     Account account;
     int outputFd = -1;  // standard output and error; the caller keeps it
     std::chrono::milliseconds grace{5000};

@@ -186,7 +186,8 @@ Expected<DirectoryRef> Tree::openParent(const Inode& parent) const {
   if (!opened && opened.error().code == EACCES) opened = openBacking(parent, O_PATH | O_DIRECTORY);
   if (!opened) return Failure(opened.error());
   auto open = std::make_shared<OpenDirectory>(std::move(opened->fd), readable);
-  cache.put(parent, open);
+  // What others change is not for us to keep: it would also keep their file system.
+  if (!changedElsewhere()) cache.put(parent, open);
   return DirectoryRef(std::move(open));
 }
 

@@ -62,6 +62,8 @@ class Tree : public std::enable_shared_from_this<Tree> {
   ~Tree();
 
   bool readOnly() const { return workspace_ == nullptr; }
+  /// What was true of it may be so no more, though it was not changed through this object.
+  bool changedElsewhere() const { return workspace_ && workspace_->changedElsewhere(); }
   /// True once changes and new look-ups are refused.
   bool frozen() const { return workspace_ && workspace_->frozen(); }
 

@@ -155,7 +155,10 @@ MountOptions mountOptions(const DaemonOptions& options) {
 
 int serve(const DaemonOptions& options, const sigset_t& signals, Background background) {
   EarlyLog early(options);
-  auto store = Store::create(options.store, {options.mode, options.mount});
+  auto store = Store::create(options.store, {.mode = options.mode,
+                                             .mount = options.mount,
+                                             .plainWorkspaces = false,
+                                             .nativeBuilds = options.overlay});
   if (!store) return complain(store.error());
   early.moveTo((*store)->stateDir());
   const auto leases = Leases::create(**store, {options.linger, Leases::Options{}.poll});

@@ -83,6 +83,8 @@ Status setOption(const std::string& word, DaemonOptions& options) {
     options.allowOther = true;
   } else if (word == "no_allow_other") {
     options.allowOther = false;
+  } else if (word == "no_overlay") {
+    options.overlay = false;
   } else if (word == "debug") {
     options.debug = options.foreground = true;
   } else if (isOneOf(kForFuse, word)) {
@@ -99,6 +101,7 @@ Options for -o, separated by commas:
   jobs=N                   builds that run at a time (default: the number of processors)
   control_mode=MODE        who may write to control (default: 0600)
   control_gid=GID          its group
+  no_overlay               builds through the mount, not past it at native speed
   linger=SECONDS           how long an interactive shell keeps a lease it left (default: 2)
   allow_other              let other users see the mount (default if root mounts it)
   no_allow_other           do not

@@ -65,8 +65,9 @@ void resetSignals() {
 }
 
 /// The working directory, the links, and where the command starts, with its user's rights.
-void prepareDirectory(const Options& options) {
-  if (::chdir(options.dir.c_str()) != 0) giveUp("chdir " + options.dir);
+void prepareDirectory(const Options& options, int view) {
+  const int entered = view >= 0 ? ::fchdir(view) : ::chdir(options.dir.c_str());
+  if (entered != 0) giveUp("chdir " + options.dir);
   const int root = ::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) giveUp("open " + options.dir);
   for (const auto& [path, target] : options.links) {
@@ -93,7 +94,7 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
   return out;
 }
 
-[[noreturn]] void runChild(const Options& options, int output, int report) {
+[[noreturn]] void runChild(const Options& options, int view, int output, int report) {
   ::setpgid(0, 0);
   if (report != kReport) ::dup2(report, kReport);
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -102,10 +103,12 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
   ::dup2(output, 1);
   ::dup2(output, 2);
   ::fcntl(kReport, F_SETFD, FD_CLOEXEC);
-  ::syscall(SYS_close_range, kReport + 1, ~0U, 0);
+  if (view > kReport) view = ::dup2(view, kReport + 1);
+  ::syscall(SYS_close_range, kReport + (view >= 0 ? 2 : 1), ~0U, 0);
   if (options.changeUser) becomeUser(options);
   ::umask(022);
-  prepareDirectory(options);
+  prepareDirectory(options, view);
+  if (view >= 0) ::close(view);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // after the ids, whose change clears it
   resetSignals();
   std::vector<char*> argv = pointers(options.argv);
@@ -117,7 +120,7 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
 
 }  // namespace
 
-pid_t startCommand(const Options& options, int output, std::string& error) {
+pid_t startCommand(const Options& options, int view, int output, std::string& error) {
   // Not 0 to 3: those are the child's.
   int raw[2];
   if (::pipe2(raw, O_CLOEXEC) != 0) {
@@ -129,7 +132,7 @@ pid_t startCommand(const Options& options, int output, std::string& error) {
   ::close(raw[0]);
   ::close(raw[1]);
   const pid_t pid = ::fork();
-  if (pid == 0) runChild(options, output, writeEnd);
+  if (pid == 0) runChild(options, view, output, writeEnd);
   if (pid < 0) error = std::to_string(errno) + " fork: " + std::strerror(errno);
   ::close(writeEnd);
   if (pid > 0) {

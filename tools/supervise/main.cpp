@@ -1,7 +1,8 @@
 // kiln-supervise: runs one command for the daemon, and leaves nothing of it behind.
 //
 //   kiln-supervise [--dir D] [--below P] [--plain NAME] [--link PATH TARGET]... [--env-fd N]
-//                  [--uid U --gid G --groups A,B] [--kill-grace MS] -- ARG...
+//                  [--bind D2 [--namespace-fd N]] [--uid U --gid G --groups A,B] [--kill-grace MS]
+//                  -- ARG...
 //
 //   0  from the daemon: a byte says go; its end says that the daemon is gone: kill at once
 //   1  the log: what the command writes is copied here, so that a full disk is noticed
@@ -27,6 +28,7 @@
 #include "tools/supervise/command.h"
 #include "tools/supervise/descendants.h"
 #include "tools/supervise/options.h"
+#include "tools/supervise/view.h"
 
 namespace kilnfs::supervise {
 namespace {
@@ -44,12 +46,14 @@ class Supervisor {
       return "error " + std::to_string(errno) + " kiln-supervise: " + std::strerror(errno);
     if (!waitForGo()) return "error " + std::to_string(ECANCELED) + " ended before it began";
     std::string error;
-    command_ = startCommand(options_, output_[1], error);
+    if (!options_.bind.empty() && !view_.enter(options_, error)) return "error " + error;
+    command_ = startCommand(options_, view_.fd(), output_[1], error);
     ::close(output_[1]);
     if (command_ < 0) return "error " + error;
     supervise();
     copyOutput();
     removeLinks();
+    if (problem_.empty()) view_.close(problem_);
     if (lostOutput_ != 0) {
       return "error " + std::to_string(lostOutput_) +
              " write the log: " + std::strerror(lostOutput_);
@@ -175,7 +179,9 @@ class Supervisor {
   /// With our own rights: the command may have locked its user out.
   void removeLinks() {
     if (options_.links.empty()) return;
-    const int root = ::open(options_.dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const int root = view_.fd() >= 0
+                         ? ::fcntl(view_.fd(), F_DUPFD_CLOEXEC, 0)
+                         : ::open(options_.dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
     for (const auto& [path, target] : options_.links) {
       if (root >= 0 && removeLink(root, path, target)) continue;
       problem_ = std::to_string(errno) + " remove the link " + path + ": " + std::strerror(errno);
@@ -184,6 +190,7 @@ class Supervisor {
   }
 
   const Options options_;
+  View view_;
   int signals_ = -1;
   int output_[2] = {-1, -1};
   pid_t command_ = -1;

@@ -55,6 +55,8 @@ bool takeOption(const std::string& name, const std::string& value, Options& opti
     options.below = value;
   } else if (name == "--plain") {
     options.plain = value;
+  } else if (name == "--bind") {
+    options.bind = value;
   } else if (name == "--groups") {
     return toGroups(value, options.groups);
   } else if (!toNumber(value, number)) {
@@ -66,6 +68,8 @@ bool takeOption(const std::string& name, const std::string& value, Options& opti
     options.gid = static_cast<gid_t>(number);
   } else if (name == "--kill-grace") {
     options.graceMillis = static_cast<int>(std::min(number, 1000000000UL));
+  } else if (name == "--namespace-fd") {
+    options.namespaceFd = static_cast<int>(number);
   } else if (name == "--env-fd") {
     return readEnv(static_cast<int>(number), options.env);
   } else {

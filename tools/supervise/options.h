@@ -13,6 +13,8 @@ struct Options {
   std::string dir = "/";  // where the command starts
   std::string below;      // a directory below `dir` to start in instead, made if need be
   std::string plain;      // a name there that must not be a symbolic link
+  std::string bind;       // a directory to be bound over `dir`, for the command alone
+  int namespaceFd = -1;   // the mount namespace that has `bind`; -1: the one we are in
   std::vector<std::pair<std::string, std::string>>
       links;  // made below `dir` while the command runs
   bool changeUser = false;

@@ -1,0 +1,72 @@
+// Builds at native speed: a build's directory as the kernel's overlayfs over its base.
+//
+// The command gets the overlay itself, in a mount namespace of its own; everybody else sees the
+// same tree through the mount, by way of a descriptor that the daemon holds. When the command has
+// ended, what it left in the overlay's upper directory becomes a workspace that is copy on write
+// (overlay_upper.h), as if it had been changed through the mount. Whatever can't be done like that
+// with the same outcome is not: then the FUSE workspace serves.
+#pragma once
+
+#include <sys/types.h>
+
+#include <ctime>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "store/base/workers.h"
+#include "store/layout.h"
+#include "store/snapshot.h"
+#include "store/trash.h"
+#include "store/workspace.h"
+
+namespace kilnfs {
+
+/// One build's directory. Destroyed, its mount and what it kept beside the directory are dropped.
+class Overlay {
+ public:
+  virtual ~Overlay() = default;
+  /// For use while the command runs. Changed elsewhere: see Workspace::native.
+  virtual std::shared_ptr<Workspace> seen() const = 0;
+  /// Nothing of the command is left, and seen() is frozen: the frozen workspace to be sealed. Call
+  /// once. Blocks for O(what the command changed). After a failure the directory is only good for
+  /// the trash.
+  virtual Expected<std::shared_ptr<Workspace>> finish() = 0;
+};
+
+/// Those of one store. Thread-safe. Must outlive the overlays and their workspaces.
+class Overlays {
+ public:
+  /// `area` is where builds are made; both outlive this object.
+  Overlays(const Area& area, Trash& trash) : area_(area), trash_(trash) {}
+
+  /// Whether a command can be given a view of its own here. The first call tries it out; if not,
+  /// the reason is logged.
+  bool available();
+
+  /// Over `base` at `name` of the area, which is a new and empty directory and gets the attributes
+  /// of the base's root. Null: not with this base, or not here. Blocks for O(size of the base) the
+  /// first time that it is used.
+  Expected<std::unique_ptr<Overlay>> open(const std::string& name, const std::string& key,
+                                          const std::shared_ptr<Snapshot>& base);
+
+ private:
+  friend class MountedOverlay;
+  struct Checked {
+    ino_t ino = 0;  // of the root, and when that was changed: the base may be another by now
+    struct timespec changed = {};
+    bool plain = false;  // see overlay_base.h
+  };
+  Status probe();
+  Expected<bool> suits(const std::shared_ptr<Snapshot>& base);
+
+  const Area& area_;
+  Trash& trash_;
+  std::mutex mutex_;
+  std::optional<bool> available_;           // guarded by mutex_
+  std::map<std::string, Checked> checked_;  // guarded by mutex_; by the key of the base
+  Workers closers_;  // giving a mount up takes the kernel its time; last: its jobs use nothing
+};
+
+}  // namespace kilnfs

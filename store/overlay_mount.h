@@ -1,0 +1,23 @@
+// The system calls that mount an overlay for one process and its children.
+#pragma once
+
+#include <string>
+
+#include "store/base/error.h"
+#include "store/base/fd.h"
+
+namespace kilnfs {
+
+/// What is mounted: for whom it is in a name space, and for the daemon a descriptor.
+struct Mounted {
+  UniqueFd space;  // a mount namespace, a copy of the daemon's
+  UniqueFd view;   // the root of the mount; other files are opened from it
+};
+
+/// A mount namespace that is a copy of the daemon's, with an overlay at `at` (absolute; often the
+/// upper directory itself) that nobody outside sees. `index`: hard links of the lower directory
+/// stay what they are. Needs CAP_SYS_ADMIN. Ends when the descriptors are closed and no process is
+/// in the namespace. Blocks for a moment: makes a thread.
+Expected<Mounted> mountOverlay(int lower, int upper, int work, bool index, const std::string& at);
+
+}  // namespace kilnfs

@@ -1,0 +1,292 @@
+#include "store/overlay_upper.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include <cstring>
+#include <optional>
+#include <unordered_set>
+#include <vector>
+
+#include "store/copy_node.h"
+#include "store/overlay_index.h"
+#include "store/overlay_xattr.h"
+#include "store/tree/directory_stream.h"
+#include "store/tree/system.h"
+
+namespace kilnfs {
+namespace {
+
+std::string below(const std::string& path, const std::string& name) {
+  return path.empty() ? name : path + "/" + name;
+}
+
+/// A path to an open directory that leads to it also where a symbolic link is not followed.
+std::string pathTo(int directory) {
+  return procPath(directory) + "/.";
+}
+
+/// An entry of a directory, as it was when all of them were listed.
+struct Entry {
+  std::string name;
+  uint64_t ino;
+  unsigned char type;
+};
+
+Expected<std::vector<Entry>> entriesOf(int fd) {
+  UniqueFd own(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!own.valid()) return failErrno("read a directory");
+  std::vector<Entry> out;
+  DirectoryStream stream(std::move(own));
+  auto read = stream.read(0, [&](const DirectoryStream::Item& item) {
+    if (std::strcmp(item.name, ".") != 0 && std::strcmp(item.name, "..") != 0) {
+      out.push_back({item.name, item.ino, item.type});
+    }
+    return true;
+  });
+  if (!read) return Failure(read.error());
+  return out;
+}
+
+class Translator {
+ public:
+  Translator(const UpperDirectory& upper, std::shared_ptr<Snapshot> base)
+      : upper_(upper), base_(std::move(base)), cow_(std::make_unique<CopyOnWrite>(base_)) {}
+
+  Expected<std::unique_ptr<CopyOnWrite>> run() {
+    auto root = openDirectory(upper_.areaFd, upper_.name);
+    if (!root) return Failure(root.error());
+    auto index = OverlayIndex::read(upper_.areaFd, upper_.work, *base_);
+    if (!index) return Failure(index.error());
+    index_ = std::move(*index);
+    auto entries = entriesOf(root->get());
+    if (!entries) return Failure(entries.error());
+    Status ok = entries->empty() ? untouched(root->get()) : walk(root->get(), "", "", *entries);
+    if (ok) ok = settleGroups();
+    if (!ok) {
+      removeSides();
+      return Failure(ok.error());
+    }
+    return std::move(cow_);
+  }
+
+ private:
+  Expected<UniqueFd> openDirectory(int at, const std::string& name) const {
+    UniqueFd fd(::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd.valid()) return failErrno("open " + inQuotes(name));
+    return fd;
+  }
+
+  /// The root is still a stub: only its own attributes may have changed.
+  Status untouched(int root) {
+    auto origin = base_->open("", O_PATH | O_DIRECTORY);
+    if (!origin) return Failure(origin.error());
+    struct stat from = {};
+    struct stat to = {};
+    if (::fstat(origin->get(), &from) != 0 || ::fstat(root, &to) != 0) return failErrno("stat");
+    cow_->addStub(backingId(to), {"", true}, base_->standsFor(backingId(from)));
+    return stripOverlay(pathTo(root));
+  }
+
+  /// One directory of the upper layer, over the base's directory `lower`, if any.
+  Status walk(int fd, const std::string& path, const std::optional<std::string>& lower,
+              const std::vector<Entry>& entries) {
+    struct stat before = {};
+    if (::fstat(fd, &before) != 0) return failErrno("stat");
+    const std::string at = pathTo(fd);
+    std::unordered_set<std::string> covered;
+    for (const Entry& entry : entries) {
+      if (auto ok = meet(fd, at, path, lower, entry); !ok) return ok;
+      if (lower) covered.insert(entry.name);
+    }
+    if (lower) {
+      if (auto ok = complete(fd, path, *lower, covered); !ok) return ok;
+    }
+    if (auto ok = stripOverlay(at); !ok) return ok;
+    // Making it complete is no change that anybody asked for.
+    const struct timespec times[2] = {before.st_atim, before.st_mtim};
+    if (::futimens(fd, times) != 0) return failErrno("set times");
+    return {};
+  }
+
+  Status meet(int dir, const std::string& at, const std::string& path,
+              const std::optional<std::string>& lower, const Entry& entry) {
+    struct stat st = {};
+    if (entry.type == DT_CHR || entry.type == DT_UNKNOWN) {
+      if (::fstatat(dir, entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return failErrno("stat " + inQuotes(entry.name));
+      }
+      if (S_ISCHR(st.st_mode) && st.st_rdev == 0) {  // a white-out
+        if (::unlinkat(dir, entry.name.c_str(), 0) != 0) return failErrno("remove a white-out");
+        return {};
+      }
+    }
+    if (entry.type == DT_DIR || S_ISDIR(st.st_mode)) {
+      auto child = openDirectory(dir, entry.name);
+      if (!child) return Failure(child.error());
+      auto entries = entriesOf(child->get());
+      if (!entries) return Failure(entries.error());
+      return walk(child->get(), below(path, entry.name), lowerOf(child->get(), entry.name, lower),
+                  *entries);
+    }
+    if (index_.addName(entry.ino, path, entry.name)) return {};
+    return stripOverlay(at + "/" + entry.name);
+  }
+
+  /// The base's directory that a directory of the upper layer is merged with.
+  std::optional<std::string> lowerOf(int dir, const std::string& name,
+                                     const std::optional<std::string>& parent) const {
+    const std::string at = pathTo(dir);
+    if (overlayAttribute(at, "opaque") == "y") return std::nullopt;
+    std::optional<std::string> lower;
+    if (const auto redirect = overlayAttribute(at, "redirect")) {
+      if (redirect->starts_with('/')) {
+        lower = redirect->substr(1);
+      } else if (parent) {
+        lower = below(*parent, *redirect);
+      }
+    } else if (parent) {
+      lower = below(*parent, name);
+    }
+    if (lower && !base_->open(*lower, O_PATH | O_DIRECTORY | O_NOFOLLOW)) return std::nullopt;
+    return lower;
+  }
+
+  /// Adds what the base's directory has and the upper one does not cover.
+  Status complete(int to, const std::string& path, const std::string& lower,
+                  const std::unordered_set<std::string>& covered) {
+    auto from = base_->open(lower, O_RDONLY | O_DIRECTORY);
+    if (!from) return Failure(from.error());
+    struct stat dir = {};
+    if (::fstat(from->get(), &dir) != 0) return failErrno("stat");
+    auto entries = entriesOf(from->get());
+    if (!entries) return Failure(entries.error());
+    for (Entry& entry : *entries) {
+      if (covered.count(entry.name) != 0) continue;
+      struct stat st = {};
+      if (entry.type == DT_UNKNOWN || entry.type == DT_DIR) {
+        if (::fstatat(from->get(), entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+          return failErrno("stat " + inQuotes(entry.name));
+        }
+      }
+      const BackingId id{entry.ino, backingId(dir).dev};
+      Status ok = S_ISDIR(st.st_mode)
+                      ? share(to, entry.name, below(lower, entry.name), backingId(st))
+                      : link(from->get(), to, path, entry.name, id);
+      if (!ok) return ok;
+    }
+    return {};
+  }
+
+  /// A directory that was not changed: a stub.
+  Status share(int to, const std::string& name, const std::string& lower, const BackingId& found) {
+    struct stat st = {};
+    if (::mkdirat(to, name.c_str(), 0700) != 0) return failErrno("make a directory");
+    // A default access list of the directory that it is in must not be passed on: nobody made it.
+    const std::string made = procPath(to) + "/" + name;
+    for (const char* list : {"system.posix_acl_default", "system.posix_acl_access"}) {
+      if (::lremovexattr(made.c_str(), list) != 0 && errno != ENODATA && errno != EOPNOTSUPP) {
+        return failErrno("remove an access list");
+      }
+    }
+    if (::fstatat(to, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+      return failErrno("make a directory");
+    }
+    cow_->addStub(backingId(st), {lower, false}, base_->standsFor(found));
+    return {};
+  }
+
+  /// A file that was not changed, or only under another of its names.
+  Status link(int from, int to, const std::string& path, const std::string& name,
+              const BackingId& id) {
+    if (const auto changed = index_.changed(id)) {
+      if (::linkat(index_.fd(), changed->c_str(), to, name.c_str(), 0) != 0) {
+        return failErrno("link " + inQuotes(name));
+      }
+      index_.addName(id, path, name);
+      return {};
+    }
+    if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
+      cow_->addShared(id);
+      return {};
+    }
+    if (errno != EMLINK && errno != EPERM) return failErrno("link " + inQuotes(name));
+    const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!source.valid()) return failErrno("open " + inQuotes(name));
+    if (auto ok = copyNode(source.get(), to, name); !ok) return ok;
+    struct stat copy = {};
+    if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
+    cow_->setOrigin(backingId(copy), id);
+    return {};
+  }
+
+  // -- files with several names in the base that were changed
+
+  /// Names that nobody looked at are below stubs, out of reach: for such a file all names stay the
+  /// base's, and stand for the new file, which is kept beside the tree.
+  Status settleGroups() {
+    if (index_.empty()) return {};
+    for (const auto& [placeholder, stub] : cow_->stubs()) {
+      if (auto ok = index_.countBelow(*base_, stub.path); !ok) return ok;
+    }
+    for (const OverlayIndex::File& file : index_.files()) {
+      if (file.namesBelowStubs == 0) continue;
+      CopyOnWrite::Group group;
+      group.file = fmt::format("{}overlay.{}", upper_.side, sides_.size());
+      group.id = file.id;
+      group.links = static_cast<nlink_t>(file.namesBelowStubs + file.names.size());
+      if (::renameat(index_.fd(), file.entry.c_str(), upper_.areaFd, group.file.c_str()) != 0) {
+        return failErrno("keep a changed file");
+      }
+      sides_.push_back(group.file);
+      for (const auto& [path, name] : file.names) {
+        if (auto ok = putBack(path, name, file); !ok) return ok;
+      }
+      cow_->addShared(file.origin);
+      cow_->setGroup(file.origin, std::move(group));
+    }
+    return {};
+  }
+
+  /// Makes a name lead to the base's file.
+  Status putBack(const std::string& path, const std::string& name, const OverlayIndex::File& file) {
+    const TreeRoot tree(upper_.areaFd, "", upper_.name, "");
+    auto dir = tree.open(path, O_RDONLY | O_DIRECTORY);
+    if (!dir) return Failure(dir.error());
+    struct stat before = {};
+    if (::fstat(dir->get(), &before) != 0) return failErrno("stat");
+    const std::string side = upper_.side + "link";
+    if (::linkat(AT_FDCWD, procPath(file.lower.get()).c_str(), upper_.areaFd, side.c_str(),
+                 AT_SYMLINK_FOLLOW) != 0 ||
+        ::renameat(upper_.areaFd, side.c_str(), dir->get(), name.c_str()) != 0) {
+      const Failure failure = failErrno("link " + inQuotes(name));
+      ::unlinkat(upper_.areaFd, side.c_str(), 0);
+      return failure;
+    }
+    const struct timespec times[2] = {before.st_atim, before.st_mtim};
+    ::futimens(dir->get(), times);
+    return {};
+  }
+
+  void removeSides() {
+    for (const std::string& side : sides_) ::unlinkat(upper_.areaFd, side.c_str(), 0);
+  }
+
+  const UpperDirectory& upper_;
+  const std::shared_ptr<Snapshot> base_;
+  std::unique_ptr<CopyOnWrite> cow_;
+  OverlayIndex index_;
+  std::vector<std::string> sides_;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<CopyOnWrite>> translateUpper(const UpperDirectory& upper,
+                                                      const std::shared_ptr<Snapshot>& base) {
+  return Translator(upper, base).run();
+}
+
+}  // namespace kilnfs
