@@ -13,9 +13,9 @@
 namespace kilnfs::bench {
 
 const std::vector<Workload>& workloads() {
-  static const std::vector<Workload> all = {walkWorkload(),  ioWorkload(),    smallWorkload(),
-                                            workWorkload(),  leaseWorkload(), buildWorkload(),
-                                            deleteWorkload()};
+  static const std::vector<Workload> all = {
+      walkWorkload(),  ioWorkload(),     smallWorkload(),  workWorkload(),   leaseWorkload(),
+      buildWorkload(), deleteWorkload(), buildsWorkload(), memoryWorkload(), chainWorkload()};
   return all;
 }
 
