@@ -1,6 +1,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "fs/own_nodes.h"
 #include "fs/tree_node.h"
 #include "store/tree/directory_stream.h"
@@ -35,14 +37,20 @@ class Results : public OwnDirectory {
   // However many there are: straight from the store's directory, without a look at each.
   std::vector<ListItem> list() override {
     std::vector<ListItem> items;
+    const auto add = [&items](std::string name) {
+      const uint64_t ino = Tree::rootIno("results/" + name);
+      items.push_back({std::move(name), ino, S_IFDIR});
+    };
+    // First those that are not there yet, which may be when it is read.
+    std::vector<std::string> sealed = mount_.store().sealedResults();
+    for (const std::string& name : sealed) add(name);
     const std::string path = mount_.store().resultDir();
     UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!fd.valid()) return items;
     std::ignore = DirectoryStream(std::move(fd)).read(0, [&](const DirectoryStream::Item& item) {
       std::string name = item.name;
       if (!Name::valid(name) || (item.type != DT_DIR && item.type != DT_UNKNOWN)) return true;
-      const uint64_t ino = Tree::visibleIno("results/" + name, item.ino);
-      items.push_back({std::move(name), ino, S_IFDIR});
+      if (!std::binary_search(sealed.begin(), sealed.end(), name)) add(std::move(name));
       return true;
     });
     return items;

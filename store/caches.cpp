@@ -188,7 +188,7 @@ Status Caches::publish(Cache& cache, const CacheLease& lease) {
   const std::string tmp = tmpName(lease);
   const bool replaces = has(lease.name);
   if (core_.plainWorkspaces || !replaces) return publishPlainly(cache, lease);
-  auto sealed = sealKeepingStubs(*lease.workspace);
+  auto sealed = seal(*lease.workspace, RootStub::stays);
   if (!sealed) return Failure(sealed.error());
   const Area& caches = core_.layout.cache();
   auto next = std::make_shared<Snapshot>(caches.fd.get(), caches.path, lease.name.str(),

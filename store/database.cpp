@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <mutex>
 #include <set>
@@ -40,6 +41,18 @@ CREATE TABLE IF NOT EXISTS kilnfs_gifts (
   to_path   BLOB NOT NULL,
   ino       INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS kilnfs_sealed (
+  id     TEXT PRIMARY KEY,
+  tmp    TEXT NOT NULL,
+  shared BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS kilnfs_stubs (
+  id        TEXT NOT NULL,
+  path      BLOB NOT NULL,
+  base      TEXT NOT NULL,
+  base_path BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS kilnfs_stubs_id ON kilnfs_stubs (id);
 )";
 constexpr int kBusyMs = 5000;
 constexpr const char* kColumns =
@@ -82,14 +95,47 @@ class SqliteDatabase : public Database {
   }
 
   Status addBuild(const std::string& id, const std::optional<std::string>& parent) override {
-    return inTransaction("record " + id, [&] {
-      removeRow(id);
-      run("INSERT INTO builds (id, created, used, rc, parent) VALUES "
-          "(?, datetime('now'), datetime('now'), (SELECT COUNT(*) FROM builds WHERE parent = ?1), "
-          "?)",
-          id, parent);
-      run("INSERT OR REPLACE INTO kilnfs_results (id) VALUES (?)", id);
-      if (parent) run("UPDATE builds SET rc = rc + 1 WHERE id = ?", *parent);
+    return inTransaction("record " + id, [&] { addRow(id, parent); });
+  }
+
+  Status addSealed(const SealedRow& row, const std::optional<std::string>& parent) override {
+    return inTransaction("record " + row.id, [&] {
+      addRow(row.id, parent);
+      const std::string shared(reinterpret_cast<const char*>(row.shared.data()),
+                               row.shared.size() * sizeof(uint64_t));
+      run("INSERT INTO kilnfs_sealed (id, tmp, shared) VALUES (?, ?, ?)", row.id, row.tmp,
+          Blob{shared});
+      for (const SealedRow::Stub& stub : row.stubs) {
+        run("INSERT INTO kilnfs_stubs (id, path, base, base_path) VALUES (?, ?, ?, ?)", row.id,
+            Blob{stub.path}, stub.base, Blob{stub.basePath});
+      }
+    });
+  }
+
+  Status removeSealed(const std::string& id) override {
+    return inTransaction("record " + id + " as plain", [&] { removeSealedRow(id); });
+  }
+
+  Expected<std::vector<SealedRow>> sealed() override {
+    return guarded("list what is sealed", [&] {
+      std::vector<SealedRow> rows;
+      SQLite::Statement query(db_, "SELECT id, tmp, shared FROM kilnfs_sealed ORDER BY rowid");
+      while (query.executeStep()) {
+        SealedRow row;
+        row.id = query.getColumn(0).getString();
+        row.tmp = query.getColumn(1).getString();
+        const std::string shared = query.getColumn(2).getString();
+        row.shared.resize(shared.size() / sizeof(uint64_t));
+        std::memcpy(row.shared.data(), shared.data(), row.shared.size() * sizeof(uint64_t));
+        SQLite::Statement stubs(db_, "SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
+        stubs.bind(1, row.id);
+        while (stubs.executeStep()) {
+          row.stubs.push_back({stubs.getColumn(0).getString(), stubs.getColumn(1).getString(),
+                               stubs.getColumn(2).getString()});
+        }
+        rows.push_back(std::move(row));
+      }
+      return rows;
     });
   }
 
@@ -263,7 +309,23 @@ class SqliteDatabase : public Database {
         name, static_cast<int64_t>(row.generation), row.publisher);
   }
 
+  void addRow(const std::string& id, const std::optional<std::string>& parent) {
+    removeRow(id);
+    run("INSERT INTO builds (id, created, used, rc, parent) VALUES "
+        "(?, datetime('now'), datetime('now'), (SELECT COUNT(*) FROM builds WHERE parent = ?1), "
+        "?)",
+        id, parent);
+    run("INSERT OR REPLACE INTO kilnfs_results (id) VALUES (?)", id);
+    if (parent) run("UPDATE builds SET rc = rc + 1 WHERE id = ?", *parent);
+  }
+
+  void removeSealedRow(const std::string& id) {
+    run("DELETE FROM kilnfs_sealed WHERE id = ?", id);
+    run("DELETE FROM kilnfs_stubs WHERE id = ?", id);
+  }
+
   void removeRow(const std::string& id) {
+    removeSealedRow(id);
     run("UPDATE builds SET rc = rc - 1 WHERE id = (SELECT parent FROM builds WHERE id = ?)", id);
     run("DELETE FROM builds WHERE id = ?", id);
     run("DELETE FROM kilnfs_results WHERE id = ?", id);

@@ -8,6 +8,8 @@
 //   kilnfs_results(id)                      results that kilnfs made (their log is in log/)
 //   kilnfs_caches(name, generation, publisher, published)
 //   kilnfs_gifts(cache, ...)                a publish under way: which directories change places
+//   kilnfs_sealed(id, tmp, shared)          results that are saved, but not plain yet
+//   kilnfs_stubs(id, path, base, base_path) which of their directories are where
 #pragma once
 
 #include <map>
@@ -42,6 +44,19 @@ struct GiftRow {
   uint64_t ino = 0;  // of what is at cache/<name>/<from> before
 };
 
+/// A result that is saved, but whose tree, in result-tmp/, is not complete without other results.
+struct SealedRow {
+  struct Stub {
+    std::string path;      // in the tree: an empty directory
+    std::string base;      // the result that holds what should be there
+    std::string basePath;  // where
+  };
+  std::string id;
+  std::string tmp;
+  std::vector<Stub> stubs;
+  std::vector<uint64_t> shared;  // inode numbers of files that are also another result's
+};
+
 class Database {
  public:
   /// Opens or makes it. One that SQLite calls corrupt is set aside beside it and made anew
@@ -51,6 +66,11 @@ class Database {
 
   /// Adds a row for a result that kilnfs makes, and counts it at its parent.
   virtual Status addBuild(const std::string& id, const std::optional<std::string>& parent) = 0;
+  /// The same for one that is sealed, with what is needed to make it plain: all or nothing.
+  virtual Status addSealed(const SealedRow& row, const std::optional<std::string>& parent) = 0;
+  /// Forgets that it was not plain.
+  virtual Status removeSealed(const std::string& id) = 0;
+  virtual Expected<std::vector<SealedRow>> sealed() = 0;
   /// Removes the row and what counts it. No row: no error.
   virtual Status removeBuild(const std::string& id) = 0;
   virtual Expected<std::optional<BuildRow>> build(const std::string& id) = 0;

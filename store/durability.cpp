@@ -107,8 +107,12 @@ Status Durability::mark(const Tree& tree) const {
   return {};
 }
 
-Expected<std::vector<Durability::Tree>> Durability::unmarked() const {
+Expected<std::vector<Durability::Tree>> Durability::unmarked(
+    const std::set<std::string>& sealed) const {
   std::vector<Tree> found;
+  for (const std::string& id : sealed) {
+    if (!marked(TreeKind::result, id)) found.emplace_back(TreeKind::result, id);
+  }
   for (const TreeKind kind : {TreeKind::result, TreeKind::cache}) {
     auto names = listNames(areaOf(kind));
     if (!names) return Failure(names.error());
@@ -120,23 +124,25 @@ Expected<std::vector<Durability::Tree>> Durability::unmarked() const {
 }
 
 /// Marks of trees that are gone, which must not vouch for a later tree of that name.
-Status Durability::dropStaleMarks() {
+Status Durability::dropStaleMarks(const std::set<std::string>& sealed) {
   auto names = listNames(marks_);
   if (!names) return Failure(names.error());
   for (const std::string& name : *names) {
     for (const TreeKind kind : {TreeKind::result, TreeKind::cache}) {
       const std::string prefix = markName(kind, "");
       if (!name.starts_with(prefix)) continue;
-      if (isDirectory(areaOf(kind), name.substr(prefix.size()))) continue;
+      const std::string tree = name.substr(prefix.size());
+      if (isDirectory(areaOf(kind), tree)) continue;
+      if (kind == TreeKind::result && sealed.count(tree) != 0) continue;
       ::unlinkat(marks_.fd.get(), name.c_str(), 0);
     }
   }
   return {};
 }
 
-Status Durability::begin() {
-  if (auto ok = dropStaleMarks(); !ok) return ok;
-  auto others = unmarked();
+Status Durability::begin(const std::set<std::string>& sealed) {
+  if (auto ok = dropStaleMarks(sealed); !ok) return ok;
+  auto others = unmarked(sealed);
   if (!others) return Failure(others.error());
   {
     const std::lock_guard lock(mutex_);

@@ -51,7 +51,8 @@ class Durability {
   bool machineCrashed() const { return crashed_; }
   bool marked(TreeKind kind, const std::string& name) const;
   /// From here on the session counts. What is there without a mark is synced first (blocks).
-  Status begin();
+  /// `sealed`: results that are elsewhere than in result/ (materializer.h).
+  Status begin(const std::set<std::string>& sealed = {});
 
   // -- commits
 
@@ -71,8 +72,8 @@ class Durability {
   Status openDirectory();
   Status readSession();
   Status writeSession(const char* state);
-  Expected<std::vector<Tree>> unmarked() const;
-  Status dropStaleMarks();
+  Expected<std::vector<Tree>> unmarked(const std::set<std::string>& sealed) const;
+  Status dropStaleMarks(const std::set<std::string>& sealed);
   Status mark(const Tree& tree) const;
   Status syncLocked(std::unique_lock<std::mutex>& lock);
   void threadMain();

@@ -1,6 +1,5 @@
 #include "store/layout.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -8,6 +7,8 @@
 #include <cstdio>
 #include <memory>
 #include <string_view>
+
+#include "store/base/directory_names.h"
 
 namespace kilnfs {
 namespace {
@@ -23,28 +24,13 @@ Expected<Area> openArea(int rootFd, const std::string& root, const char* name) {
   return area;
 }
 
-Expected<std::vector<std::string>> namesIn(int dirFd, const std::string& path) {
-  // A descriptor of its own: reading moves the offset of the open directory.
-  UniqueFd copy(::openat(dirFd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy.valid() ? ::fdopendir(copy.get()) : nullptr,
-                                                ::closedir);
-  if (!dir) return failErrno("read " + path);
-  copy.release();
-  std::vector<std::string> names;
-  while (const struct dirent* entry = ::readdir(dir.get())) {
-    const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-  return names;
-}
-
 /// A directory is taken for a store when it is empty or has the store's `result` or `state`.
 Status refuseForeign(int rootFd, const std::string& root) {
   struct stat st = {};
   for (const char* mark : {"result", "state"}) {
     if (::fstatat(rootFd, mark, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) return {};
   }
-  auto names = namesIn(rootFd, root);
+  auto names = directoryNames(rootFd);
   if (!names) return Failure(names.error());
   for (const std::string& name : *names) {
     if (name == "lost+found") continue;
@@ -102,7 +88,7 @@ bool isDirectory(const Area& area, const std::string& name) {
 }
 
 Expected<std::vector<std::string>> listNames(const Area& area) {
-  return namesIn(area.fd.get(), area.path);
+  return directoryNames(area.fd.get());
 }
 
 Status renameInStore(const Area& from, const std::string& name, const Area& to,

@@ -183,7 +183,8 @@ Expected<bool> Overlays::suits(const std::shared_ptr<Snapshot>& base) {
 
 Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const std::string& key,
                                                   const std::shared_ptr<Snapshot>& base) {
-  if (!available()) return std::unique_ptr<Overlay>();
+  // The kernel sees what is on disk: not so the directories that a sealed result has elsewhere.
+  if (!available() || !base->plain()) return std::unique_ptr<Overlay>();
   auto suited = suits(base);
   if (!suited) return Failure(suited.error());
   if (!*suited) return std::unique_ptr<Overlay>();

@@ -83,7 +83,7 @@ Status exchangeWithGifts(Core& core, const std::string& name, const std::string&
   rows.push_back({tmp, "", "", inodeNumber(caches.fd.get(), name)});
   if (auto ok = core.database->setGifts(name, rows); !ok) return ok;
 
-  Snapshot::Giving giving(current, next);
+  Snapshot::Giving giving(current);
   Status ok;
   size_t done = 0;
   for (; done < stubs.size() && ok; ++done) {
@@ -99,7 +99,7 @@ Status exchangeWithGifts(Core& core, const std::string& name, const std::string&
   }
   for (size_t i = 0; i < stubs.size(); ++i) {
     const BackingId id{rows[i].ino, stubs[i].placeholder.dev};
-    giving.add({stubs[i].snapshot, stubs[i].placeholder, stubs[i].path, id});
+    giving.add({stubs[i].snapshot, stubs[i].placeholder, {next, stubs[i].path}, id});
   }
   return {};
 }

@@ -4,16 +4,45 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <map>
+#include <set>
+
 #include "store/publish.h"
 
 namespace kilnfs {
 namespace {
 
-Status clearWorkInProgress(Core& core) {
+/// Of the results that were sealed, those whose trees are there and still needed: by id, their
+/// trees' names. Forgets the others.
+Expected<std::map<std::string, std::string>> stillSealed(Core& core) {
+  auto rows = core.database->sealed();
+  if (!rows) return Failure(rows.error());
+  std::map<std::string, std::string> found;
+  for (const SealedRow& row : *rows) {
+    const bool torn =
+        core.durability.machineCrashed() && !core.durability.marked(TreeKind::result, row.id);
+    if (torn) {
+      spdlog::warn("recovery: dropping result {}: it was not on disk yet when the machine crashed",
+                   row.id);
+    }
+    if (!torn && !isDirectory(core.layout.result(), row.id) &&
+        isDirectory(core.layout.resultTmp(), row.tmp)) {
+      found.emplace(row.id, row.tmp);
+    } else if (auto ok = core.database->removeSealed(row.id); !ok) {
+      return Failure(ok.error());
+    }
+  }
+  return found;
+}
+
+Status clearWorkInProgress(Core& core, const std::map<std::string, std::string>& sealed) {
+  std::set<std::string> needed;
+  for (const auto& [id, tmp] : sealed) needed.insert(tmp);
   for (const Area* area : {&core.layout.resultTmp(), &core.layout.cacheTmp()}) {
     auto names = listNames(*area);
     if (!names) return Failure(names.error());
     for (const std::string& name : *names) {
+      if (area == &core.layout.resultTmp() && needed.count(name) != 0) continue;
       spdlog::info("recovery: removing {}/{}", area->path, inQuotes(name));
       if (auto ok = core.trash.take(*area, name); !ok) return ok;
     }
@@ -72,7 +101,7 @@ Status forgetPublishing(Core& core) {
   return {};
 }
 
-Status reconcile(Core& core) {
+Status reconcile(Core& core, const std::map<std::string, std::string>& sealed) {
   auto names = listNames(core.layout.result());
   if (!names) return Failure(names.error());
   std::map<std::string, int64_t> existing;
@@ -83,6 +112,11 @@ Status reconcile(Core& core) {
         S_ISDIR(st.st_mode)) {
       existing.emplace(name, st.st_ctime);
     }
+  }
+  for (const auto& [id, tmp] : sealed) {
+    struct stat st = {};
+    ::fstatat(core.layout.resultTmp().fd.get(), tmp.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+    existing.emplace(id, st.st_ctime);
   }
   auto actions = core.database->reconcile(existing);
   if (!actions) return Failure(actions.error());
@@ -96,10 +130,14 @@ Status recover(Core& core) {
   if (auto ok = core.durability.open(); !ok) return ok;
   const bool crashed = core.durability.machineCrashed();
   if (auto ok = crashed ? forgetPublishing(core) : finishPublishing(core); !ok) return ok;
-  if (auto ok = clearWorkInProgress(core); !ok) return ok;
+  auto sealed = stillSealed(core);
+  if (!sealed) return Failure(sealed.error());
+  if (auto ok = clearWorkInProgress(core, *sealed); !ok) return ok;
   if (auto ok = crashed ? dropUnsynced(core) : Status(); !ok) return ok;
-  if (auto ok = reconcile(core); !ok) return ok;
-  return core.durability.begin();
+  if (auto ok = reconcile(core, *sealed); !ok) return ok;
+  std::set<std::string> ids;
+  for (const auto& [id, tmp] : *sealed) ids.insert(id);
+  return core.durability.begin(ids);
 }
 
 }  // namespace kilnfs

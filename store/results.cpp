@@ -59,11 +59,7 @@ Status Results::build(const Id& id, const std::optional<Id>& base, User owner, I
   if (auto ok = begin(id, base); !ok) return ok;
   const InProgress registered(*this, id, base);
   if (base) touch(*base);
-  std::string tmp;
-  {
-    const std::lock_guard lock(mutex_);
-    tmp = fmt::format("build.{}.{}", next_++, id.str());
-  }
+  const std::string tmp = freshName(id);
   const Area& area = core_.layout.resultTmp();
   std::unique_ptr<Overlay> overlay;
   auto workspace = open(id, base, tmp, owner, interrupt, overlay);
@@ -73,7 +69,7 @@ Status Results::build(const Id& id, const std::optional<Id>& base, User owner, I
     workspace = overlay->finish();
     if (!workspace) done = Failure(workspace.error());
   }
-  if (done) done = seal(id, base, **workspace, tmp, interrupt);
+  if (done) done = save(id, base, **workspace, tmp, interrupt);
   if (done) {
     core_.events.post({{"event", "result"}, {"id", id.str()}, {"state", "saved"}});
     return {};
@@ -107,7 +103,7 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
     }
     return plain;
   }
-  auto snapshot = find(*base);
+  auto snapshot = basis(*base);
   if (!snapshot) return Failure(snapshot.error());
   if (!*snapshot) return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
   Expected<std::shared_ptr<Workspace>> workspace;
@@ -137,66 +133,61 @@ Status Results::copyPlainly(const Id& base, const std::string& tmp, Interrupt& i
   return copyTree(copy, interrupt);
 }
 
-Status Results::sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
-                             Interrupt& interrupt) {
-  const Area& area = core_.layout.resultTmp();
-  if (auto ok = makeOwnedDirectory(area, ready, User{::geteuid(), ::getegid()}); !ok) return ok;
-  CopyTree share;
-  share.source = area.path + "/" + tmp;
-  share.destination = area.path + "/" + ready;
-  share.linkTo = core_.layout.result().path + "/" + base.str();
-  return copyTree(share, interrupt);
-}
-
-Status Results::seal(const Id& id, const std::optional<Id>& base, Workspace& workspace,
-                     const std::string& tmp, Interrupt& interrupt) {
-  const Area& area = core_.layout.resultTmp();
-  std::string ready = tmp;
-  auto sealed = sealWhole(workspace, core_.mode, interrupt);
-  Status ok = sealed ? Status() : Status(Failure(sealed.error()));
-  if (ok && core_.plainWorkspaces && core_.mode == Mode::hardlink && base) {
-    ready = "seal." + tmp;
-    ok = sharePlainly(*base, tmp, ready, interrupt);
-  }
-  // The row first: a row without a directory is dropped at the next start, but a directory without
-  // a row would have lost its parent.
-  if (ok) ok = core_.durability.changing(TreeKind::result, id.str());
-  if (ok) ok = core_.database->addBuild(id.str(), base ? std::optional(base->str()) : std::nullopt);
-  faultPoint("result.row");
-  if (ok) {
-    ok = renameInStore(area, ready, core_.layout.result(), id.str());
-    if (!ok) (void)core_.database->removeBuild(id.str());
-  }
-  faultPoint("result.rename");
-  if (ok) core_.durability.committed(TreeKind::result, id.str());
-  if (ready != tmp) (void)core_.trash.take(area, ok ? tmp : ready);
-  if (ok && sealed->links) keepLinks(id, std::move(*sealed->links));
-  return ok;
-}
-
-void Results::keepLinks(const Id& id, LinkCounts links) {
+void Results::keep(std::shared_ptr<Snapshot> snapshot) {
   constexpr size_t kKept = 64;
-  auto made = find(id);
-  if (!made || !*made) return;
-  (*made)->setLinks(std::move(links));
-  const std::lock_guard lock(mutex_);
-  recent_.push_back(std::move(*made));
+  if (std::find(recent_.begin(), recent_.end(), snapshot) != recent_.end()) return;
+  recent_.push_back(std::move(snapshot));
   if (recent_.size() > kKept) recent_.pop_front();
 }
 
+void Results::placed(const Id& id, const Snapshot& sealed) {
+  auto plain = open(id);
+  // A link is the same file, so it is counted already.
+  auto links = core_.mode == Mode::hardlink ? sealed.knownLinks() : std::nullopt;
+  const std::lock_guard lock(mutex_);
+  std::erase_if(recent_, [&](const auto& kept) { return kept.get() == &sealed; });
+  if (!links || !isDirectory(core_.layout.result(), id.str())) return;
+  plain->setLinks(std::move(*links));
+  plain_[id.str()] = plain;
+  keep(std::move(plain));
+}
+
 bool Results::has(const Id& id) const {
-  return isDirectory(core_.layout.result(), id.str());
+  return materializer_.has(id) || isDirectory(core_.layout.result(), id.str());
 }
 
 Expected<std::shared_ptr<Snapshot>> Results::find(const Id& id) {
   const std::lock_guard lock(mutex_);
-  if (!has(id)) return std::shared_ptr<Snapshot>();
+  return findLocked(id);
+}
+
+std::shared_ptr<Snapshot> Results::open(const Id& id) const {
+  const Area& area = core_.layout.result();
+  return std::make_shared<Snapshot>(area.fd.get(), area.path, id.str(), "results/" + id.str());
+}
+
+Expected<std::shared_ptr<Snapshot>> Results::findLocked(const Id& id) {
+  auto sealed = materializer_.find(id);
+  if (!sealed && !isDirectory(core_.layout.result(), id.str())) return sealed;
   std::weak_ptr<Snapshot>& slot = known_[id.str()];
   if (auto held = slot.lock()) return held;
-  const Area& area = core_.layout.result();
-  auto made = std::make_shared<Snapshot>(area.fd.get(), area.path, id.str(), "results/" + id.str());
-  slot = made;
-  return made;
+  if (!sealed) sealed = open(id);
+  slot = sealed;
+  return sealed;
+}
+
+// Whoever looks at a result goes on seeing it as when they began. A build need not.
+Expected<std::shared_ptr<Snapshot>> Results::basis(const Id& id) {
+  const std::lock_guard lock(mutex_);
+  auto found = findLocked(id);
+  if (!found || !*found) return found;
+  if (!(*found)->plain() && !materializer_.has(id)) {
+    std::weak_ptr<Snapshot>& slot = plain_[id.str()];
+    *found = slot.lock();
+    if (!*found) slot = *found = open(id);
+  }
+  keep(*found);
+  return found;
 }
 
 Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
@@ -220,6 +211,22 @@ Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
   return order;
 }
 
+Status Results::discard(const Id& id) {
+  const std::string& name = id.str();
+  std::shared_ptr<Snapshot> held;
+  for (auto* held_by : {&plain_, &known_}) {
+    const auto slot = held_by->find(name);
+    if (slot == held_by->end()) continue;
+    if (auto snapshot = slot->second.lock(); snapshot && snapshot->plain()) {
+      held = std::move(snapshot);
+    }
+    held_by->erase(slot);
+  }
+  std::erase_if(recent_, [&](const auto& kept) { return kept->key() == "results/" + name; });
+  if (auto ok = materializer_.remove(id); ok || ok.error().code != ENOENT) return ok;
+  return core_.trash.take(core_.layout.result(), name, held.get());
+}
+
 Status Results::remove(const Id& id, bool recursive) {
   const std::lock_guard lock(mutex_);
   if (!has(id)) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
@@ -232,13 +239,8 @@ Status Results::remove(const Id& id, bool recursive) {
   }
   for (auto each = order->rbegin(); each != order->rend(); ++each) {
     const std::string& name = each->str();
-    std::shared_ptr<Snapshot> held;
-    if (const auto slot = known_.find(name); slot != known_.end()) {
-      held = slot->second.lock();
-      known_.erase(slot);
-    }
     if (auto ok = core_.durability.changing(TreeKind::result, name); !ok) return ok;
-    if (auto ok = core_.trash.take(core_.layout.result(), name, held.get()); !ok) return ok;
+    if (auto ok = discard(*each); !ok) return ok;
     touched_.erase(name);
     if (auto ok = core_.database->removeBuild(name); !ok) {
       spdlog::error("{} is deleted, but its row is not: {}", name, ok.error().message);

@@ -8,14 +8,19 @@
 #include <unordered_map>
 
 #include "store/core.h"
+#include "store/materializer.h"
 
 namespace kilnfs {
 
 class Results {
  public:
-  explicit Results(Core& core) : core_(core) {}
-  /// Writes what touch() has collected.
+  explicit Results(Core& core)
+      : core_(core),
+        materializer_(core, [this](const Id& id, const Snapshot& sealed) { placed(id, sealed); }) {}
+  /// Makes plain what is left, and writes what touch() has collected.
   ~Results();
+  /// Takes over the results that the last session left sealed. Before anything else.
+  Status load();
 
   Status build(const Id& id, const std::optional<Id>& base, User owner, Interrupt& interrupt,
                const Store::BuildFn& fn);
@@ -27,6 +32,8 @@ class Results {
   std::optional<std::string> logFile(const Id& id) const;
   Expected<UniqueFd> createLog(const Id& id);
   Status removeLog(const Id& id);
+  Materializer& materializer() { return materializer_; }
+  const Materializer& materializer() const { return materializer_; }
 
  private:
   class InProgress;
@@ -40,9 +47,19 @@ class Results {
   Status copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt);
   Status sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
                       Interrupt& interrupt);
-  Status seal(const Id& id, const std::optional<Id>& base, Workspace& workspace,
+  Status save(const Id& id, const std::optional<Id>& base, Workspace& workspace,
               const std::string& tmp, Interrupt& interrupt);
-  void keepLinks(const Id& id, LinkCounts links);
+  Status savePlain(const Id& id, const std::optional<Id>& base, const std::string& tmp,
+                   std::optional<LinkCounts> links);
+  Status saveSealed(const Id& id, const Id& base, Workspace& workspace, const std::string& tmp);
+  Status loadSealed(const SealedRow& row);
+  std::string freshName(const Id& id);
+  std::shared_ptr<Snapshot> open(const Id& id) const;
+  Status discard(const Id& id);
+  Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
+  Expected<std::shared_ptr<Snapshot>> basis(const Id& id);
+  void keep(std::shared_ptr<Snapshot> snapshot);
+  void placed(const Id& id, const Snapshot& sealed);
   bool madeByObuilder(const Id& id) const;
   Expected<std::vector<Id>> withChildren(const Id& id, bool recursive);
   void flushTouched();
@@ -52,10 +69,13 @@ class Results {
   std::set<std::string> building_;    // guarded by mutex_, as what follows
   std::multiset<std::string> bases_;  // of builds in progress
   std::unordered_map<std::string, std::weak_ptr<Snapshot>> known_;
+  /// Of those in known_ that somebody got to know while they were sealed, as they are now.
+  std::unordered_map<std::string, std::weak_ptr<Snapshot>> plain_;
   std::deque<std::shared_ptr<Snapshot>> recent_;  // kept for their link counts: bases, likely
   std::map<std::string, int64_t> touched_;        // id -> time, not yet in the database
   int64_t flushed_ = 0;                           // when touched_ was written last
   unsigned next_ = 1;
+  Materializer materializer_;  // last: its snapshots go first
 };
 
 }  // namespace kilnfs

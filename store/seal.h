@@ -1,36 +1,38 @@
-// From a workspace that is copy on write to a directory tree that stands by itself.
+// From a workspace that is copy on write to a tree that stands by itself, but for the directories
+// that are still the snapshot's.
 #pragma once
 
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
-#include "store/base/interrupt.h"
-#include "store/store.h"
 #include "store/workspace.h"
 
 namespace kilnfs {
 
+/// Files of a sealed tree that are links to the snapshot's.
+using SharedFiles = std::unordered_set<BackingId, HashBackingId>;
+
 struct Sealed {
-  /// Stubs that are left to be filled by the caller (see `sealKeepingStubs`).
+  /// A stub that is left: an empty directory for one of the snapshot's.
   struct Stub {
     std::string path;      // in the workspace
     std::string snapshot;  // in the snapshot
     BackingId placeholder;
   };
   std::vector<Stub> stubs;
+  SharedFiles shared;
   std::optional<LinkCounts> links;  // of the new tree, where known
 };
 
-/// Makes the frozen `workspace` complete on disk: stubs are filled from its snapshot, with hard
-/// links (Mode::hardlink) or copies, and in Mode::copy files that are still shared are copied.
-/// Blocks for O(size of the tree). EINTR when interrupted. After a failure the workspace is only
-/// good for the trash.
-Expected<Sealed> sealWhole(Workspace& workspace, Mode mode, Interrupt& interrupt);
+/// Whether the root itself may be a stub that is left. Else it is made own: one directory's files.
+enum class RootStub { stays, goes };
 
-/// The same for a snapshot that supersedes its base: O(what was changed). What is shared may stay
-/// so, since the base goes; the stubs are returned, to be exchanged with the base's directories.
-Expected<Sealed> sealKeepingStubs(Workspace& workspace);
+/// Brings the frozen `workspace`, which is copy on write, into its last form on disk. Blocks for
+/// O(what was changed), but where a changed file has names in directories that were not: those are
+/// looked for. After a failure the workspace is only good for the trash.
+Expected<Sealed> seal(Workspace& workspace, RootStub root);
 
 /// Removes what a workspace kept beside itself. Harmless where there is nothing.
 void removeSideFiles(Workspace& workspace);

@@ -7,44 +7,58 @@
 namespace kilnfs {
 namespace {
 
-/// The gift that `path` is, or is below; end() if there is none.
-template <class Gifts>
-auto giftAbove(const Gifts& gifts, const std::string& path) {
+/// The item of `map` that `path` is, or is below; end() if there is none.
+template <class Map>
+auto itemAbove(const Map& map, const std::string& path) {
   for (size_t end = path.size(); end != std::string::npos && end > 0;
        end = path.rfind('/', end - 1)) {
-    const auto it = gifts.find(path.substr(0, end));
-    if (it != gifts.end()) return it;
+    const auto it = map.find(path.substr(0, end));
+    if (it != map.end()) return it;
   }
-  return gifts.end();
+  return map.end();
 }
 
 }  // namespace
 
 Expected<UniqueFd> Snapshot::open(const std::string& below, int flags) const {
-  const std::shared_lock lock(giftsMutex_);
-  if (!gifts_.empty()) {
-    const auto gift = giftAbove(gifts_, below);
-    if (gift != gifts_.end()) {
-      return successor_->open(gift->second + below.substr(gift->first.size()), flags);
-    }
+  const std::shared_lock lock(elsewhereMutex_);
+  const auto item = itemAbove(elsewhere_, below);
+  if (item == elsewhere_.end()) return TreeRoot::open(below, flags);
+  return item->second.snapshot->open(item->second.path + below.substr(item->first.size()), flags);
+}
+
+void Snapshot::insert(Elsewhere directory) {
+  placeholders_[directory.placeholder] = directory.id;
+  elsewhere_[std::move(directory.from)] = std::move(directory.to);
+  plain_.store(false, std::memory_order_release);
+}
+
+void Snapshot::refer(std::vector<Elsewhere> directories) {
+  const std::unique_lock lock(elsewhereMutex_);
+  for (Elsewhere& directory : directories) insert(std::move(directory));
+}
+
+Snapshot::Place Snapshot::resolve(const std::string& path) {
+  Place at;
+  {
+    const std::shared_lock lock(elsewhereMutex_);
+    const auto item = itemAbove(elsewhere_, path);
+    if (item == elsewhere_.end()) return {shared_from_this(), path};
+    at = {item->second.snapshot, item->second.path + path.substr(item->first.size())};
   }
-  return TreeRoot::open(below, flags);
-}
-
-Snapshot::Giving::Giving(Snapshot& from, std::shared_ptr<Snapshot> to)
-    : from_(from), lock_(from.giftsMutex_) {
-  from_.successor_ = std::move(to);
-}
-
-void Snapshot::Giving::add(Gift gift) {
-  from_.placeholders_[gift.placeholder] = gift.id;
-  from_.gifts_[std::move(gift.from)] = std::move(gift.to);
+  return at.snapshot->resolve(at.path);
 }
 
 BackingId Snapshot::standsFor(const BackingId& found) const {
-  const std::shared_lock lock(giftsMutex_);
+  if (plain()) return found;
+  const std::shared_lock lock(elsewhereMutex_);
   const auto it = placeholders_.find(found);
   return it != placeholders_.end() ? it->second : found;
+}
+
+bool Snapshot::isHere(const std::string& path) const {
+  const std::shared_lock lock(elsewhereMutex_);
+  return itemAbove(elsewhere_, path) == elsewhere_.end();
 }
 
 nlink_t Snapshot::linksInside(const BackingId& file) const {

@@ -1,17 +1,24 @@
 // A snapshot: an immutable directory tree in the store. Held by a shared_ptr, its files stay
 // readable through open descriptors even after it was deleted (they are freed in the background).
 //
-// A snapshot that is superseded can give its directories to the one that follows it, so that
-// publishing a cache costs what was changed and not what was kept. Who still reads the old one is
-// sent to where they are now: the directories are the same, and neither snapshot changes.
+// Some of a snapshot's directories may be elsewhere, and an empty directory, a placeholder, where
+// they should be. Whoever opens one is sent to where it is:
+//   - a result that was sealed, but not made plain yet, has what its build did not change in the
+//     results that it lies over (materializer.h);
+//   - a cache's snapshot that is superseded gave its directories to the one that follows it, so
+//   that
+//     publishing costs what was changed and not what was kept (publish.h).
+// Either way the directories are the same, and no snapshot changes.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "store/backing_id.h"
 #include "store/base/name.h"
@@ -23,33 +30,47 @@ namespace kilnfs {
 /// other snapshots and workspaces may share the inode.
 using LinkCounts = std::unordered_map<BackingId, nlink_t, HashBackingId>;
 
-class Snapshot : public TreeRoot {
+class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> {
  public:
   using TreeRoot::TreeRoot;
 
-  /// As TreeRoot::open; what has been given away is opened where it is now.
+  /// As TreeRoot::open; what is elsewhere is opened there.
   Expected<UniqueFd> open(const std::string& below, int flags) const override;
 
-  /// A directory that was given away: what is at `from` now is an empty directory, `placeholder`.
-  struct Gift {
+  struct Place {
+    std::shared_ptr<Snapshot> snapshot;
+    std::string path;
+  };
+  /// A directory that is elsewhere: what is at `from` here is an empty directory, `placeholder`.
+  struct Elsewhere {
     std::string from;
     BackingId placeholder;
-    std::string to;  // in the successor
-    BackingId id;
+    Place to;
+    BackingId id;  // of the directory there
   };
-  /// Held while directories are moved from here to the successor, so that nobody looks meanwhile.
+  /// Held while directories are moved from here to another snapshot, so that nobody looks
+  /// meanwhile.
   class Giving {
    public:
-    Giving(Snapshot& from, std::shared_ptr<Snapshot> to);
-    /// Says that `gift` has been moved.
-    void add(Gift gift);
+    explicit Giving(Snapshot& from) : from_(from), lock_(from.elsewhereMutex_) {}
+    /// Says that a directory has been moved.
+    void add(Elsewhere gift) { from_.insert(std::move(gift)); }
 
    private:
     Snapshot& from_;
     const std::unique_lock<std::shared_mutex> lock_;
   };
-  /// The directory that a directory found on disk here stands for: itself, unless given away.
+  /// Before anybody else knows of the snapshot: it has been made with these placeholders.
+  void refer(std::vector<Elsewhere> directories);
+
+  /// Where the directory `path` really is: here, unless it is (below) one that is elsewhere.
+  Place resolve(const std::string& path);
+  /// The directory that a directory found on disk here stands for: itself, unless it is elsewhere.
   BackingId standsFor(const BackingId& found) const;
+  /// Whether `path` is here.
+  bool isHere(const std::string& path) const;
+  /// Whether everything is here: the tree on disk is complete.
+  bool plain() const { return plain_.load(std::memory_order_acquire); }
 
   /// How many names the file has inside this tree. The first call walks the tree once, unless the
   /// counts are known from sealing it. Thread-safe.
@@ -59,14 +80,16 @@ class Snapshot : public TreeRoot {
   void setLinks(LinkCounts links);
 
  private:
+  void insert(Elsewhere directory);
+
   mutable std::mutex linksMutex_;
   mutable bool counted_ = false;  // guarded by linksMutex_
   mutable LinkCounts links_;      // guarded by linksMutex_
 
-  mutable std::shared_mutex giftsMutex_;
-  // Guarded by giftsMutex_:
-  std::shared_ptr<Snapshot> successor_;
-  std::map<std::string, std::string> gifts_;  // path here -> path there
+  mutable std::shared_mutex elsewhereMutex_;
+  std::atomic<bool> plain_{true};  // written under elsewhereMutex_
+  // Guarded by elsewhereMutex_:
+  std::map<std::string, Place> elsewhere_;  // by path here
   std::unordered_map<BackingId, BackingId, HashBackingId> placeholders_;
 };
 

@@ -21,6 +21,7 @@ class DirectoryStore : public Store {
  public:
   explicit DirectoryStore(std::unique_ptr<Core> core)
       : core_(std::move(core)), results_(*core_), caches_(*core_) {}
+  Status load() { return results_.load(); }
 
   const std::string& root() const override { return core_->layout.root(); }
   Mode mode() const override { return core_->mode; }
@@ -65,8 +66,15 @@ class DirectoryStore : public Store {
   Expected<std::vector<CacheInfo>> caches() override { return caches_.list(); }
   bool hasCache(const CacheName& name) override { return caches_.has(name); }
 
-  Status completeDeletes() override { return core_->trash.drain(); }
+  Status completeDeletes() override {
+    auto plain = results_.materializer().drain();
+    auto deleted = core_->trash.drain();
+    return plain ? deleted : plain;
+  }
   size_t pendingDeletes() const override { return core_->trash.pending(); }
+  std::vector<std::string> sealedResults() const override {
+    return results_.materializer().names();
+  }
 
  private:
   std::unique_ptr<Core> core_;  // first: the others use it
@@ -156,7 +164,9 @@ Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options 
   auto core = std::make_unique<Core>(std::move(*layout), std::move(*database), *mode, options,
                                      std::move(*lock));
   if (auto ok = recover(*core); !ok) return Failure(ok.error());
-  return std::make_unique<DirectoryStore>(std::move(core));
+  auto store = std::make_unique<DirectoryStore>(std::move(core));
+  if (auto ok = store->load(); !ok) return Failure(ok.error());
+  return store;
 }
 
 }  // namespace kilnfs

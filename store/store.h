@@ -101,7 +101,8 @@ class Store {
   /// what was not on disk yet (durability.h); each action is logged. Blocks: syncs what a session
   /// that did not end cleanly, or another program, has left.
   static Expected<std::unique_ptr<Store>> create(const std::string& path, Options options);
-  /// Waits for deletions in the background. Leases and workspaces must be gone.
+  /// Waits for deletions, and for results to be made plain, in the background. Leases, workspaces
+  /// and snapshots must be gone.
   virtual ~Store() = default;
 
   virtual const std::string& root() const = 0;
@@ -120,8 +121,9 @@ class Store {
   /// succeeds the tmpdir is saved as `id`, with its row in `builds`. If it fails its error is
   /// returned, nothing is recorded, and a later call tries again. ENOENT: no such base. EEXIST: the
   /// result is there already. The caller never builds one id twice at the same time (EBUSY).
-  /// Blocks: copies the base, runs `fn`, seals. `interrupt` ends the copying with EINTR. The base
-  /// can't be deleted meanwhile.
+  /// Blocks: runs `fn`, and for O(what it changed); then the result is there, though its directory
+  /// in resultDir() follows later. Neither can the base be deleted meanwhile, nor before its
+  /// results. With plainWorkspaces the base is copied, and `interrupt` ends that with EINTR.
   virtual Status build(const Id& id, const std::optional<Id>& base, User owner,
                        Interrupt& interrupt, const BuildFn& fn) = 0;
 
@@ -137,7 +139,8 @@ class Store {
   /// Records that the result was used now. May be delayed; never fails.
   virtual void touch(const Id& id) = 0;
   virtual Expected<ResultInfo> info(const Id& id) = 0;
-  /// Directories whose listings are the names of results and of logs. Skip invalid names.
+  /// Directories whose listings are the names of results (with sealedResults()) and of logs. Skip
+  /// invalid names.
   virtual std::string resultDir() const = 0;
   virtual std::string logDir() const = 0;
 
@@ -171,7 +174,9 @@ class Store {
 
   // -- housekeeping
 
-  /// Blocks until all deletions so far are done on disk.
+  /// Results that are saved but not in resultDir() yet: they are made plain in the background.
+  virtual std::vector<std::string> sealedResults() const = 0;
+  /// Blocks until all deletions so far are done on disk and all results so far are plain.
   virtual Status completeDeletes() = 0;
   /// Trees that wait for deletion.
   virtual size_t pendingDeletes() const = 0;

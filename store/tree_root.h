@@ -11,6 +11,11 @@
 
 namespace kilnfs {
 
+/// The path of an entry of `directory`, whose own path is empty for the root.
+inline std::string pathBelow(const std::string& directory, const std::string& name) {
+  return directory.empty() ? name : directory + "/" + name;
+}
+
 class TreeRoot {
  public:
   /// `areaFd` is the store's directory that holds `name`; it outlives this object.

@@ -1,6 +1,5 @@
 #include "store/build/digest.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
@@ -9,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "store/base/directory_names.h"
 #include "store/base/fd.h"
 
 namespace kilnfs {
@@ -70,31 +70,10 @@ Status digestFile(Digest& digest, int dir, const std::string& name, const struct
   return {};
 }
 
-Expected<std::vector<std::string>> sortedNames(int dir) {
-  const int copy = ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (copy < 0) return failErrno("list a directory");
-  DIR* stream = ::fdopendir(copy);
-  if (stream == nullptr) {
-    ::close(copy);
-    return fail(ENOMEM, "list a directory");
-  }
-  std::vector<std::string> names;
-  errno = 0;
-  while (const struct dirent* entry = ::readdir(stream)) {
-    const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-    errno = 0;
-  }
-  const int code = errno;
-  ::closedir(stream);
-  if (code != 0) return fail(code, "list a directory");
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 Status digestDirectory(Digest& digest, int dir, Interrupt& interrupt) {
-  auto names = sortedNames(dir);
+  auto names = directoryNames(dir);
   if (!names) return Failure(names.error());
+  std::sort(names->begin(), names->end());
   digest.field(static_cast<uint64_t>(names->size()));
   for (const std::string& name : *names) {
     if (auto done = digestTree(digest, dir, name, interrupt); !done) return done;

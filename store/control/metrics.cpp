@@ -88,6 +88,8 @@ std::string Metrics::text() const {
            commandsFailed_.load());
   page.one("pending_deletes", "gauge", "Trees renamed away and not yet freed.",
            store_.pendingDeletes());
+  page.one("materializer_queue", "gauge", "Results that are saved, and not plain yet.",
+           store_.sealedResults().size());
   if (const auto space = store_.df()) {
     page.one("free_bytes", "gauge", "Bytes that the store may still use.", space->freeBytes);
     page.one("free_inodes", "gauge", "Inodes that the store may still use.", space->freeInodes);

@@ -57,7 +57,7 @@ Expected<json> statusObject(Store& store, const Leases& leases, const Builds& bu
     out["caches"].push_back(
         {{"name", cache.name.str()}, {"generation", cache.generation}, {"leases", cache.leases}});
   }
-  out["materializer"] = {{"queued", 0}};  // results and caches are plain as soon as they are saved
+  out["materializer"] = {{"queued", store.sealedResults().size()}};
   auto space = store.df();
   if (!space) return Failure(space.error());
   out["space"] = {

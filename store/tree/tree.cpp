@@ -59,7 +59,9 @@ Status Tree::refuseFrozen() const {
 // -- inode numbers
 
 uint64_t Tree::visibleIno(const BackingId& now) const {
-  const BackingId backing = cow_ != nullptr ? cow_->origin(cow_->canonical(now)) : now;
+  const BackingId backing = cow_ != nullptr ? cow_->origin(canonical(now)) : canonical(now);
+  // Of the root the key is all that tells, so that it does not change with where the tree is kept.
+  if (backing.dev == rootDev_ && backing.ino == rootIno_) return rootIno(place_.key());
   const uint64_t other = backing.dev == rootDev_ ? 0 : mix64(backing.dev);
   const uint64_t ino = mix64(backing.ino ^ salt_ ^ other);
   return ino != 0 ? ino : 1;  // 0 means "no entry" to readdir
@@ -69,8 +71,8 @@ uint64_t Tree::visibleIno(const Inode& parent, uint64_t ino) const {
   return visibleIno({ino, parent.backing().dev});
 }
 
-uint64_t Tree::visibleIno(const std::string& key, uint64_t ino) {
-  const uint64_t visible = mix64(ino ^ saltOf(key));
+uint64_t Tree::rootIno(const std::string& key) {
+  const uint64_t visible = mix64(saltOf(key));
   return visible != 0 ? visible : 1;
 }
 
@@ -135,9 +137,8 @@ std::shared_ptr<UniqueFd> Tree::keptFd(const Inode& inode) const {
 
 bool Tree::standsFor(const Inode& inode, const struct stat& st) const {
   const BackingId found = backingId(st);
-  if (cow_ == nullptr) return found == inode.backing();
   if (inode.stub_) return found == cow_->origin(inode.backing());
-  return cow_->canonical(found) == inode.backing();
+  return canonical(found) == inode.backing();
 }
 
 Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {

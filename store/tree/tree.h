@@ -125,8 +125,8 @@ class Tree : public std::enable_shared_from_this<Tree> {
   uint64_t visibleIno(const Inode& parent, uint64_t ino) const;
   /// What ".." has in a directory.
   uint64_t parentIno(const Inode& directory) const;
-  /// The number that a tree of `key` gives to `ino` on its own device.
-  static uint64_t visibleIno(const std::string& key, uint64_t ino);
+  /// What the root of a tree of `key` has.
+  static uint64_t rootIno(const std::string& key);
 
   ListingUse& listingUse() { return listingUse_; }
 
@@ -220,7 +220,8 @@ class Tree : public std::enable_shared_from_this<Tree> {
 
   InodePtr intern(const struct stat& st, Inode* parent, const std::string& name);
   InodePtr find(const BackingId& backing);
-  BackingId canonical(const struct stat& st) const;
+  /// The file or directory that is known by what was found on disk.
+  BackingId canonical(const BackingId& id) const;
   void addName(Inode& inode, Inode& parent, const std::string& name);
   void removeName(Inode& inode, const Inode& parent, const std::string& name,
                   std::shared_ptr<UniqueFd> kept);
@@ -246,7 +247,8 @@ class Tree : public std::enable_shared_from_this<Tree> {
   mutable std::shared_mutex names_;
   mutable std::mutex inodes_;
   std::unordered_set<Inode*, Hash, Equal> known_;  // guarded by inodes_
-  mutable std::atomic<uint32_t> rootDev_{0};       // 0: not known yet
+  std::atomic<uint32_t> rootDev_{0};               // 0: not known yet
+  std::atomic<uint64_t> rootIno_{0};               // as it is known on disk
   ListingUse listingUse_;
 };
 

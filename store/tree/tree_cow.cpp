@@ -80,7 +80,7 @@ nlink_t Tree::linksNow(const struct stat& st, const Inode& inode) const {
 
 void Tree::countName(const Inode* inode, const struct stat& st, int change) {
   if (cow_ == nullptr || S_ISDIR(st.st_mode)) return;
-  const BackingId file = canonical(st);
+  const BackingId file = canonical(backingId(st));
   const bool shared = inode != nullptr ? isShared(*inode) : cow_->isShared(file);
   auto group = groupOf(file);
   if (!cow_->group(file) && (!shared || group.links < 2)) return;

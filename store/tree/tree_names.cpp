@@ -13,19 +13,20 @@ namespace kilnfs {
 
 // -- which inode has which names
 
-BackingId Tree::canonical(const struct stat& st) const {
-  return cow_ != nullptr ? cow_->canonical(backingId(st)) : backingId(st);
+BackingId Tree::canonical(const BackingId& id) const {
+  if (cow_ != nullptr) return cow_->canonical(id);
+  return snapshot_ ? snapshot_->standsFor(id) : id;
 }
 
 InodePtr Tree::find(const BackingId& id) {
-  const BackingId backing = cow_ != nullptr ? cow_->canonical(id) : id;
+  const BackingId backing = canonical(id);
   const std::lock_guard lock(inodes_);
   const auto it = known_.find(backing);
   return it != known_.end() ? InodePtr(*it) : nullptr;
 }
 
 InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& name) {
-  const BackingId backing = canonical(st);
+  const BackingId backing = canonical(backingId(st));
   const mode_t type = st.st_mode & S_IFMT;
   // Dropped after the lock: releasing an inode takes it.
   InodePtr found;
@@ -127,6 +128,7 @@ Expected<Tree::Entry> Tree::root() {
   struct stat st;
   if (::fstat(fd->get(), &st) != 0) return fail(errno);
   rootDev_ = backingId(st).dev;
+  rootIno_ = cow_ != nullptr ? cow_->origin(canonical(backingId(st))).ino : st.st_ino;
   Entry entry{intern(st, nullptr, {}), {}};
   if (entry.inode->stub_) {
     const auto opened = openBacking(*entry.inode, O_PATH);
@@ -141,8 +143,8 @@ Expected<Tree::Entry> Tree::enter(int parentFd, Inode& parent, const std::string
   struct stat st;
   if (::fstatat(parentFd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   Entry entry{intern(st, &parent, name), {}};
-  if (entry.inode->stub_ || (cow_ != nullptr && (backingId(st) != entry.inode->backing() ||
-                                                 cow_->group(entry.inode->backing())))) {
+  if (entry.inode->stub_ || backingId(st) != entry.inode->backing() ||
+      (cow_ != nullptr && cow_->group(entry.inode->backing()))) {
     // What it stands for is elsewhere.
     const auto opened = openBacking(*entry.inode, O_PATH);
     if (!opened) return Failure(opened.error());
@@ -305,7 +307,7 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   InodePtr target;
   struct stat targetSt;
   const bool exists = ::fstatat(to->get(), newName.c_str(), &targetSt, AT_SYMLINK_NOFOLLOW) == 0;
-  const bool sameFile = exists && canonical(st) == canonical(targetSt);
+  const bool sameFile = exists && canonical(backingId(st)) == canonical(backingId(targetSt));
   if (exists) {
     target = find(backingId(targetSt));
     // Nothing is to happen then; the kernel may not see that they are one file.

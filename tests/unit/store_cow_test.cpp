@@ -12,62 +12,18 @@
 #include "store/store.h"
 #include "store/tree/tree.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tree_editor.h"
 
 namespace kilnfs {
 namespace {
 
+using testing::Editor;
 using testing::entries;
 using testing::exists;
 using testing::readFile;
+using testing::readIn;
 using testing::TempDir;
 using testing::writeFile;
-
-/// Changes a workspace as the mount does.
-class Editor {
- public:
-  explicit Editor(const std::shared_ptr<Workspace>& workspace)
-      : tree_(Tree::create(workspace, 0)) {}
-
-  void write(const std::string& path, const std::string& content) {
-    const auto [parent, name] = split(path);
-    auto made = tree_->create(*parent, name, O_WRONLY | O_TRUNC, 0644, me_);
-    ASSERT_TRUE(made) << path << ": " << made.error().code;
-    ASSERT_EQ(::pwrite(made->file->fd(), content.data(), content.size(), 0),
-              static_cast<ssize_t>(content.size()));
-  }
-  std::string read(const std::string& path) {
-    const auto [parent, name] = split(path);
-    auto entry = tree_->lookup(*parent, name);
-    if (!entry) return "(none)";
-    auto file = tree_->open(*entry->inode, O_RDONLY, true);
-    if (!file) return "(error)";
-    char buffer[64] = {};
-    const ssize_t n = ::pread((*file)->fd(), buffer, sizeof buffer, 0);
-    return {buffer, static_cast<size_t>(std::max<ssize_t>(n, 0))};
-  }
-  void rename(const std::string& from, const std::string& to) {
-    const auto [a, name] = split(from);
-    const auto [b, newName] = split(to);
-    ASSERT_TRUE(tree_->rename(*a, name, *b, newName, 0));
-  }
-  void remove(const std::string& path) {
-    const auto [parent, name] = split(path);
-    ASSERT_TRUE(tree_->unlink(*parent, name));
-  }
-
- private:
-  std::pair<InodePtr, std::string> split(const std::string& path) {
-    InodePtr at = tree_->root().value().inode;
-    size_t begin = 0;
-    for (size_t end; (end = path.find('/', begin)) != std::string::npos; begin = end + 1) {
-      at = tree_->lookup(*at, path.substr(begin, end - begin)).value().inode;
-    }
-    return {at, path.substr(begin)};
-  }
-
-  const std::shared_ptr<Tree> tree_;
-  const Creator me_{::geteuid(), ::getegid(), 022};
-};
 
 Id id(const std::string& text) {
   return *Id::parse(text);
@@ -119,11 +75,13 @@ class StoreCowTest : public ::testing::TestWithParam<Mode> {
 
   Status build(const std::string& name, const std::function<void(Editor&)>& edit) {
     Interrupt interrupt;
-    return store_->build(id(name), id("base"), User{}, interrupt, [&](const auto& tmp) -> Status {
-      Editor editor(tmp);
-      edit(editor);
-      return {};
-    });
+    auto done =
+        store_->build(id(name), id("base"), User{}, interrupt, [&](const auto& tmp) -> Status {
+          Editor editor(tmp);
+          edit(editor);
+          return {};
+        });
+    return done ? store_->completeDeletes() : done;
   }
   CacheLease lease() { return std::move(*store_->cache(User{}, npm_)); }
   void makeCache() {
@@ -290,11 +248,11 @@ TEST_P(StoreCowTest, AKillAtAnyCommitPointLeavesOneVersionWhole) {
 
 TEST_P(StoreCowTest, AKilledBuildIsThereOrIsNot) {
   store_.reset();
-  for (const char* point : {"result.row", "result.rename"}) {
+  for (const std::string point : {"result.sealed", "result.row", "result.plain", "result.placed"}) {
     const pid_t child = ::fork();
     if (child == 0) {
       store_ = std::move(*Store::create(dir_ / "store", {}));
-      armedFault = point;
+      armedFault = point.c_str();
       (void)build(point, [](Editor& e) { e.write("a/file", "x"); });
       ::_exit(0);
     }
@@ -302,11 +260,24 @@ TEST_P(StoreCowTest, AKilledBuildIsThereOrIsNot) {
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     ASSERT_EQ(WEXITSTATUS(status), 99);
     open();
-    EXPECT_EQ(store_->hasResult(id(point)), std::string(point) == "result.rename");
-    EXPECT_EQ(store_->info(id("base"))->children, std::string(point) == "result.rename" ? 1 : 0);
+    const bool saved = point != "result.sealed";
+    EXPECT_EQ(store_->hasResult(id(point)), saved);
+    if (saved) {
+      auto tree = Tree::create(*store_->result(id(point)), 0);
+      EXPECT_EQ(readIn(*tree, "a/file"), "x") << "before it is plain, too";
+      EXPECT_EQ(readIn(*tree, "other/deep/kept"), "kept as well");
+    }
+    ASSERT_TRUE(store_->completeDeletes());
+    EXPECT_EQ(exists(result(point)), saved);
+    if (saved) {
+      EXPECT_EQ(readFile(result(point + "/a/file")), "x");
+      EXPECT_EQ(readFile(result(point + "/a/b/c/kept")), "kept too");
+      EXPECT_EQ(readFile(result(point + "/other/also")), "linked");
+    }
     store_.reset();
   }
   open();
+  EXPECT_EQ(store_->info(id("base"))->children, 3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, StoreCowTest, ::testing::Values(Mode::copy, Mode::hardlink),

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "store/base/error.h"
+
+namespace kilnfs {
+
+/// The names in an open directory, without "." and "..", in no order: all of them are read before
+/// the caller changes any. Does not move the offset of `dirFd`.
+Expected<std::vector<std::string>> directoryNames(int dirFd);
+
+}  // namespace kilnfs

@@ -1,0 +1,134 @@
+#include "store/make_plain.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "store/base/directory_names.h"
+#include "store/copy_node.h"
+
+namespace kilnfs {
+namespace {
+
+class PlainMaker {
+ public:
+  PlainMaker(const MakePlain& what, Interrupt& interrupt)
+      : what_(what),
+        interrupt_(interrupt),
+        to_(what.area.fd.get(), what.area.path, what.name, what.from.key()) {}
+
+  Status make() {
+    if (::mkdirat(what_.area.fd.get(), what_.name.c_str(), 0700) != 0) {
+      return failErrno("make " + what_.area.path + "/" + what_.name);
+    }
+    // No descriptor is held over a directory's subdirectories: trees can be very deep.
+    directories_.emplace_back();
+    for (size_t i = 0; i < directories_.size(); ++i) {
+      if (auto ok = fill(std::string(directories_[i])); !ok) return ok;
+    }
+    // Last, since making what is in a directory changes its times, and from the leaves up, since
+    // its mode may lock us out.
+    for (auto path = directories_.rbegin(); path != directories_.rend(); ++path) {
+      if (auto ok = finish(*path); !ok) return ok;
+    }
+    return {};
+  }
+
+ private:
+  Status fill(const std::string& path) {
+    if (interrupt_.raised()) return fail(EINTR, "interrupted");
+    const auto from = what_.from.open(path, O_RDONLY | O_DIRECTORY);
+    if (!from) return Failure(from.error());
+    const auto to = to_.open(path, O_RDONLY | O_DIRECTORY);
+    if (!to) return Failure(to.error());
+    const auto names = directoryNames(from->get());
+    if (!names) return Failure(names.error());
+    const Snapshot::Place place = what_.from.resolve(path);
+    for (const std::string& name : *names) {
+      struct stat st = {};
+      if (::fstatat(from->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return failErrno("stat");
+      }
+      if (S_ISDIR(st.st_mode)) {
+        if (::mkdirat(to->get(), name.c_str(), 0700) != 0) return failErrno("make a directory");
+        directories_.push_back(pathBelow(path, name));
+        continue;
+      }
+      if (auto ok = fillFile(from->get(), to->get(), path, name, st, place); !ok) return ok;
+    }
+    return {};
+  }
+
+  Status fillFile(int from, int to, const std::string& path, const std::string& name,
+                  const struct stat& st, const Snapshot::Place& place) {
+    const bool here = place.snapshot.get() == &what_.from;
+    const bool own = here && what_.shared.count(backingId(st)) == 0;
+    auto ok = own || what_.mode != Mode::copy ? linkOrCopy(from, to, path, name, st)
+                                              : copy(from, to, path, name, st);
+    if (!ok || !what_.tell) return ok;
+    struct stat made = {};
+    if (::fstatat(to, name.c_str(), &made, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
+    const Snapshot::Place origin{place.snapshot, pathBelow(place.path, name)};
+    what_.tell({pathBelow(path, name), to, name, made, here ? nullptr : &origin});
+    return {};
+  }
+
+  Status linkOrCopy(int from, int to, const std::string& path, const std::string& name,
+                    const struct stat& st) {
+    if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) return {};
+    // As many links as the file system allows, or none allowed.
+    if (errno != EMLINK && errno != EPERM) return failErrno("link");
+    return copy(from, to, path, name, st);
+  }
+
+  /// A copy, or a link to the copy that another name of the same file has been given.
+  Status copy(int from, int to, const std::string& path, const std::string& name,
+              const struct stat& st) {
+    // Counting is a walk over the snapshot: only where the count on disk allows for a second name.
+    const bool several = st.st_nlink > 1 && what_.from.linksInside(backingId(st)) > 1;
+    if (several) {
+      const auto [it, first] = copies_.try_emplace(backingId(st), Copy{path, name});
+      if (!first) return linkTo(it->second, to, name);
+    }
+    const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!source.valid()) return failErrno("open " + inQuotes(name));
+    return copyNode(source.get(), to, name);
+  }
+
+  struct Copy {
+    std::string directory, name;  // in the new tree
+  };
+  Status linkTo(const Copy& made, int to, const std::string& name) {
+    const auto directory = to_.open(made.directory, O_PATH | O_DIRECTORY);
+    if (!directory) return Failure(directory.error());
+    if (::linkat(directory->get(), made.name.c_str(), to, name.c_str(), 0) != 0) {
+      return failErrno("link to a copy");
+    }
+    return {};
+  }
+
+  Status finish(const std::string& path) {
+    if (interrupt_.raised()) return fail(EINTR, "interrupted");
+    const auto from = what_.from.open(path, O_RDONLY | O_DIRECTORY);
+    if (!from) return Failure(from.error());
+    const auto to = to_.open(path, O_RDONLY | O_DIRECTORY);
+    if (!to) return Failure(to.error());
+    return copyAttributes(from->get(), to->get());
+  }
+
+  const MakePlain& what_;
+  Interrupt& interrupt_;
+  const TreeRoot to_;
+  std::vector<std::string> directories_;  // all of the tree; those not filled yet at the end
+  std::unordered_map<BackingId, Copy, HashBackingId> copies_;
+};
+
+}  // namespace
+
+Status makePlain(const MakePlain& what, Interrupt& interrupt) {
+  return PlainMaker(what, interrupt).make();
+}
+
+}  // namespace kilnfs

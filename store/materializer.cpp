@@ -1,0 +1,213 @@
+#include "store/materializer.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "store/base/fault.h"
+#include "store/make_plain.h"
+
+namespace kilnfs {
+namespace {
+
+// How long after a failure (a full disk, most likely) it is tried again.
+constexpr std::chrono::seconds kRetry{30};
+
+/// Nobody waits for this thread: builds come first.
+void yieldToOthers() {
+  constexpr int kNice = 10;
+  constexpr int kIoprioWhoProcess = 1;
+  constexpr int kIdleClass = 3 << 13;
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+  ::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, kIdleClass);
+}
+
+/// A sealed tree on disk, which outlives its turn here for those who have it open.
+struct OnDisk {
+  Core& core;
+  std::string tmp;
+  std::atomic<bool> superseded{false};
+};
+
+}  // namespace
+
+struct Materializer::Item {
+  Item(Core& core, Tree tree)
+      : id(std::move(tree.id)),
+        shared(std::move(tree.shared)),
+        onDisk(std::make_shared<OnDisk>(core, std::move(tree.tmp))) {
+    const Area& area = core.layout.resultTmp();
+    snapshot = {new Snapshot(area.fd.get(), area.path, onDisk->tmp, "results/" + id.str()),
+                [onDisk = onDisk](Snapshot* gone) {
+                  if (onDisk->superseded) {
+                    const Area& from = onDisk->core.layout.resultTmp();
+                    (void)onDisk->core.trash.take(from, onDisk->tmp, gone);
+                  }
+                  delete gone;
+                }};
+    snapshot->refer(std::move(tree.elsewhere));
+    if (tree.links) snapshot->setLinks(std::move(*tree.links));
+  }
+
+  const Id id;
+  const SharedFiles shared;
+  const std::shared_ptr<OnDisk> onDisk;
+  std::shared_ptr<Snapshot> snapshot;
+  Interrupt interrupt;  // raised when it is removed
+};
+
+Materializer::Materializer(Core& core,
+                           std::function<void(const Id&, const Snapshot& sealed)> placed)
+    : core_(core), placed_(std::move(placed)), thread_([this] { threadMain(); }) {}
+
+Materializer::~Materializer() {
+  if (auto ok = drain(); !ok) spdlog::warn("not made plain: {}", ok.error().message);
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+std::shared_ptr<Snapshot> Materializer::add(Tree tree) {
+  auto item = std::make_shared<Item>(core_, std::move(tree));
+  auto snapshot = item->snapshot;
+  {
+    const std::lock_guard lock(mutex_);
+    items_.emplace(item->id, item);
+    queue_.push_back(std::move(item));
+  }
+  wake_.notify_all();
+  return snapshot;
+}
+
+bool Materializer::has(const Id& id) const {
+  const std::lock_guard lock(mutex_);
+  return items_.count(id) != 0;
+}
+
+std::shared_ptr<Snapshot> Materializer::find(const Id& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = items_.find(id);
+  return it != items_.end() ? it->second->snapshot : nullptr;
+}
+
+std::vector<std::string> Materializer::names() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> names;
+  names.reserve(items_.size());
+  for (const auto& [id, item] : items_) names.push_back(id.str());
+  return names;
+}
+
+Status Materializer::remove(const Id& id) {
+  ItemPtr item;  // its snapshot goes after the lock
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = items_.find(id);
+    if (it == items_.end()) return fail(ENOENT);
+    auto ok = core_.trash.take(core_.layout.resultTmp(), it->second->onDisk->tmp,
+                               it->second->snapshot.get());
+    if (!ok) return ok;
+    item = std::move(it->second);
+    items_.erase(it);
+    std::erase(queue_, item);
+    std::erase(failed_, item);
+  }
+  item->interrupt.raise();
+  return {};
+}
+
+bool Materializer::isHere(const ItemPtr& item) const {
+  const auto it = items_.find(item->id);
+  return it != items_.end() && it->second == item;
+}
+
+size_t Materializer::pending() const {
+  const std::lock_guard lock(mutex_);
+  return items_.size();
+}
+
+Status Materializer::drain() {
+  std::unique_lock lock(mutex_);
+  std::move(failed_.begin(), failed_.end(), std::back_inserter(queue_));
+  failed_.clear();
+  wake_.notify_all();
+  idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  if (error_.code == 0) return {};
+  return Failure(std::exchange(error_, Error{0, {}}));
+}
+
+void Materializer::threadMain() {
+  yieldToOthers();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const auto something = [this] { return stopping_ || !queue_.empty(); };
+    if (failed_.empty()) {
+      wake_.wait(lock, something);
+    } else if (!wake_.wait_for(lock, kRetry, something)) {
+      std::move(failed_.begin(), failed_.end(), std::back_inserter(queue_));
+      failed_.clear();
+    }
+    if (stopping_) return;
+    ItemPtr item = queue_.front();
+    queue_.pop_front();
+    busy_ = true;
+    const std::string name = fmt::format("plain.{}.{}", next_++, item->id.str());
+    lock.unlock();
+    const Status ok = makeOne(item, name);
+    lock.lock();
+    if (!ok && isHere(item)) {
+      if (error_.code == 0) error_ = ok.error();
+      failed_.push_back(item);
+    }
+    lock.unlock();
+    item.reset();
+    lock.lock();
+    busy_ = false;
+    if (queue_.empty()) idle_.notify_all();
+  }
+}
+
+Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
+  const Area& area = core_.layout.resultTmp();
+  Status ok =
+      makePlain({*item->snapshot, area, name, core_.mode, item->shared, {}}, item->interrupt);
+  if (ok) ok = place(item, name);
+  if (ok) {
+    placed_(item->id, *item->snapshot);
+    return {};
+  }
+  if (!item->interrupt.raised()) {
+    spdlog::error("making {} plain: {}", item->id.str(), ok.error().message);
+  }
+  if (auto gone = core_.trash.take(area, name); !gone && gone.error().code != ENOENT) {
+    spdlog::warn("{}", gone.error().message);
+  }
+  return ok;
+}
+
+Status Materializer::place(const ItemPtr& item, const std::string& name) {
+  faultPoint("result.plain");
+  // Under the lock: whoever asks finds it either here or in result/.
+  const std::lock_guard lock(mutex_);
+  if (!isHere(item)) return fail(EINTR);  // removed
+  auto ok = core_.durability.changing(TreeKind::result, item->id.str());
+  if (ok) ok = renameInStore(core_.layout.resultTmp(), name, core_.layout.result(), item->id.str());
+  if (!ok) return ok;
+  faultPoint("result.placed");
+  if (auto row = core_.database->removeSealed(item->id.str()); !row) {
+    spdlog::warn("{}", row.error().message);  // the next start sees that it is plain
+  }
+  core_.durability.committed(TreeKind::result, item->id.str());
+  item->onDisk->superseded = true;
+  items_.erase(item->id);
+  return {};
+}
+
+}  // namespace kilnfs

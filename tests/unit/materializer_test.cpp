@@ -1,0 +1,220 @@
+// Results between being saved and being plain: they are served, built on, deleted, and never lost.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "store/store.h"
+#include "store/tree/directory.h"
+#include "store/tree/tree.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tree_editor.h"
+
+namespace kilnfs {
+namespace {
+
+using testing::Editor;
+using testing::entries;
+using testing::exists;
+using testing::readFile;
+using testing::readIn;
+using testing::TempDir;
+using testing::writeFile;
+
+Id id(const std::string& text) {
+  return *Id::parse(text);
+}
+
+// Nothing is made plain while result/ can't be written to: the test decides when.
+class MaterializerTest : public ::testing::TestWithParam<Mode> {
+ protected:
+  MaterializerTest() {
+    open();
+    EXPECT_TRUE(build("base", {}, [](Editor& e) {
+      e.mkdir("a");
+      e.mkdir("a/deep");
+      e.mkdir("a/deep/er");
+      e.mkdir("b");
+      e.write("a/file", "one");
+      e.write("a/deep/file", "two");
+      e.write("a/deep/er/file", "three");
+      e.write("b/linked", "linked");
+      e.link("b/linked", "a/deep/also");
+    }));
+  }
+  ~MaterializerTest() override {
+    letGo();
+    EXPECT_TRUE(store_->completeDeletes());
+    EXPECT_EQ(entries(dir_ / "store/result-tmp"), 0U) << "nothing is left behind";
+  }
+  void open() {
+    store_.reset();
+    auto made = Store::create(dir_ / "store", {GetParam(), "", false});
+    ASSERT_TRUE(made) << made.error().message;
+    store_ = std::move(*made);
+  }
+  Status build(const std::string& name, const std::optional<std::string>& base,
+               const std::function<void(Editor&)>& edit) {
+    Interrupt interrupt;
+    return store_->build(id(name), base ? std::optional(id(*base)) : std::nullopt, User{},
+                         interrupt, [&](const auto& tmp) -> Status {
+                           Editor editor(tmp);
+                           edit(editor);
+                           return {};
+                         });
+  }
+  /// A file in the way of result/<name>: until letGo() it can't be made plain.
+  void holdUp(const std::string& name) {
+    held_.push_back(dir_ / ("store/result/" + name));
+    writeFile(held_.back(), "");
+  }
+  void letGo() {
+    for (const std::string& path : held_) std::filesystem::remove(path);
+    held_.clear();
+  }
+  std::shared_ptr<Tree> tree(const std::string& name) {
+    return Tree::create(*store_->result(id(name)), 0);
+  }
+  std::string result(const std::string& path) const { return dir_ / ("store/result/" + path); }
+
+  TempDir dir_;
+  std::unique_ptr<Store> store_;
+  std::vector<std::string> held_;
+};
+
+TEST_P(MaterializerTest, ASealedResultReadsAsAPlainOne) {
+  holdUp("x");
+  ASSERT_TRUE(build("x", "base", [](Editor& e) {
+    e.write("a/file", "changed");
+    e.rename("a/deep", "b/moved");
+  }));
+  EXPECT_TRUE(store_->hasResult(id("x")));
+  EXPECT_EQ(store_->sealedResults(), std::vector<std::string>{"x"});
+  const auto read = [&](Tree& t) {
+    EXPECT_EQ(readIn(t, "a/file"), "changed");
+    EXPECT_EQ(readIn(t, "b/moved/er/file"), "three");
+    EXPECT_EQ(readIn(t, "b/moved/also"), "linked");
+    EXPECT_EQ(readIn(t, "a/deep"), "(none)");
+  };
+  const auto before = tree("x");
+  read(*before);
+  EXPECT_FALSE(store_->completeDeletes()) << "something is in the way";
+  letGo();
+  ASSERT_TRUE(store_->completeDeletes());
+  EXPECT_TRUE(store_->sealedResults().empty());
+  EXPECT_EQ(readFile(result("x/b/moved/er/file")), "three");
+  read(*before);
+  const auto root = before->root();
+  EXPECT_EQ(root->attributes.st_ino, Tree::rootIno("results/x"));
+}
+
+TEST_P(MaterializerTest, ListingsAndLookupsOfASealedResultAgree) {
+  holdUp("x");
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/new", "new"); }));
+  const auto t = tree("x");
+  const auto parent = testing::splitIn(*t, "a/file").first;
+  auto directory = t->openDirectory(*parent);
+  ASSERT_TRUE(directory);
+  std::map<std::string, uint64_t> numbers;
+  ASSERT_TRUE((*directory)->read(0, [&](const Directory::Item& item) {
+    if (item.name[0] != '.') numbers[item.name] = item.ino;
+    return true;
+  }));
+  EXPECT_EQ(numbers.size(), 3U);
+  for (const auto& [child, ino] : numbers) {
+    const auto entry = t->lookup(*parent, child);
+    ASSERT_TRUE(entry) << child;
+    EXPECT_EQ(entry->attributes.st_ino, ino) << child;
+  }
+}
+
+TEST_P(MaterializerTest, ResultsAreBuiltOnSealedOnes) {
+  for (const char* name : {"x", "y", "z"}) holdUp(name);
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/file", "x"); }));
+  ASSERT_TRUE(build("y", "x", [](Editor& e) { e.write("a/deep/er/file", "y"); }));
+  ASSERT_TRUE(build("z", "y", [](Editor& e) {
+    e.write("b/linked", "z");
+    e.rename("a", "c");
+  }));
+  const auto read = [&](const std::function<std::string(const std::string&)>& get) {
+    EXPECT_EQ(get("c/file"), "x");
+    EXPECT_EQ(get("c/deep/er/file"), "y");
+    EXPECT_EQ(get("c/deep/file"), "two");
+    EXPECT_EQ(get("c/deep/also"), "z");
+    EXPECT_EQ(get("b/linked"), "z");
+  };
+  read([t = tree("z")](const std::string& path) { return readIn(*t, path); });
+  store_.reset();  // as far as it goes; the rest is for the next start
+  letGo();
+  open();
+  read([t = tree("z")](const std::string& path) { return readIn(*t, path); });
+  ASSERT_TRUE(store_->completeDeletes());
+  read([&](const std::string& path) { return readFile(result("z/" + path)); });
+  EXPECT_EQ(readFile(result("x/a/file")), "x");
+  EXPECT_EQ(readFile(result("x/a/deep/er/file")), "three");
+  EXPECT_EQ(readFile(result("y/b/linked")), "linked");
+  struct stat one = {};
+  struct stat two = {};
+  ASSERT_EQ(::stat(result("z/c/deep/also").c_str(), &one), 0);
+  ASSERT_EQ(::stat(result("z/b/linked").c_str(), &two), 0);
+  EXPECT_EQ(one.st_ino, two.st_ino) << "hard links within the tree";
+}
+
+TEST_P(MaterializerTest, ASealedResultCanBeDeleted) {
+  for (const char* name : {"x", "y"}) holdUp(name);
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/file", "x"); }));
+  ASSERT_TRUE(build("y", "x", [](Editor& e) { e.write("a/file", "y"); }));
+  EXPECT_EQ(store_->remove(id("base"), false).error().code, ENOTEMPTY) << "it is needed";
+  EXPECT_EQ(store_->remove(id("x"), false).error().code, ENOTEMPTY);
+  ASSERT_TRUE(store_->remove(id("base"), true));
+  for (const char* name : {"base", "x", "y"}) EXPECT_FALSE(store_->hasResult(id(name))) << name;
+  ASSERT_TRUE(store_->completeDeletes());
+}
+
+TEST_P(MaterializerTest, OneWhoseBaseWasTakenAwayIsDroppedAtTheStart) {
+  holdUp("x");
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/file", "x"); }));
+  store_.reset();
+  letGo();
+  std::filesystem::remove_all(result("base"));
+  open();
+  EXPECT_FALSE(store_->hasResult(id("x")));
+  EXPECT_EQ(store_->info(id("x")).error().code, ENOENT);
+}
+
+TEST_P(MaterializerTest, WhatIsMadePlainIsSharedAsTheModeSays) {
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/file", "x"); }));
+  ASSERT_TRUE(store_->completeDeletes());
+  for (const char* path : {"/a/deep/file", "/a/deep/er/file", "/b/linked"}) {
+    struct stat one = {};
+    struct stat two = {};
+    ASSERT_EQ(::stat(result(std::string("base") + path).c_str(), &one), 0);
+    ASSERT_EQ(::stat(result(std::string("x") + path).c_str(), &two), 0);
+    EXPECT_EQ(one.st_ino == two.st_ino, GetParam() == Mode::hardlink) << path;
+    EXPECT_EQ(one.st_mtim.tv_nsec, two.st_mtim.tv_nsec) << path;
+  }
+}
+
+TEST_P(MaterializerTest, AChainOfManyIsAsDeepAsOne) {
+  constexpr int kLength = 60;
+  std::string last = "base";
+  for (int i = 0; i < kLength; ++i) {
+    const std::string name = "n" + std::to_string(i);
+    ASSERT_TRUE(build(name, last, [&](Editor& e) {
+      e.write("b/" + name, name);
+      EXPECT_EQ(e.read("a/deep/er/file"), "three");
+      EXPECT_EQ(e.read("b/linked"), "linked");
+    }));
+    last = name;
+  }
+  ASSERT_TRUE(store_->completeDeletes());
+  EXPECT_EQ(entries(result(last + "/b")), 1U + kLength);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, MaterializerTest, ::testing::Values(Mode::copy, Mode::hardlink),
+                         [](const auto& test) { return modeName(test.param); });
+
+}  // namespace
+}  // namespace kilnfs
