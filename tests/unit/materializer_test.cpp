@@ -7,7 +7,6 @@
 #include <filesystem>
 
 #include "store/store.h"
-#include "store/tree/directory.h"
 #include "store/tree/tree.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
@@ -116,10 +115,8 @@ TEST_P(MaterializerTest, ListingsAndLookupsOfASealedResultAgree) {
   ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/new", "new"); }));
   const auto t = tree("x");
   const auto parent = testing::splitIn(*t, "a/file").first;
-  auto directory = t->openDirectory(*parent);
-  ASSERT_TRUE(directory);
   std::map<std::string, uint64_t> numbers;
-  ASSERT_TRUE((*directory)->read(0, [&](const Directory::Item& item) {
+  ASSERT_TRUE(t->readDirectory(*parent, 0, [&](const Tree::Item& item) {
     if (item.name[0] != '.') numbers[item.name] = item.ino;
     return true;
   }));
