@@ -10,8 +10,8 @@
 namespace kilnfs {
 namespace {
 
-// How long a lease whose holder has ended is waited for while something in it is still open: the
-// kernel's RELEASE of the last file is on its way then, unless a stranger was given a descriptor.
+// How long a lease that is to end is waited for while something in it is still open: close() does
+// not wait for the kernel's RELEASE, which is on its way then, unless somebody really has it open.
 constexpr std::chrono::milliseconds kReleaseOnItsWay{500};
 
 bool contains(const std::vector<Job>& jobs, pid_t group) {
@@ -270,6 +270,7 @@ Expected<Release> LeaseTable::close(Lock& lock, const RecordPtr& record, bool di
 }
 
 Expected<Release> LeaseTable::release(const std::string& lease, uid_t uid, bool discard) {
+  const auto deadline = Clock::now() + kReleaseOnItsWay;
   Lock lock(mutex_);
   for (;;) {
     const auto at = records_.find(lease);
@@ -282,9 +283,13 @@ Expected<Release> LeaseTable::release(const std::string& lease, uid_t uid, bool 
     }
     if (!record->closing) {
       record->closing = true;
-      return close(lock, record, discard);
+      auto done = close(lock, record, discard);
+      if (done || done.error().code != EBUSY || Clock::now() >= deadline) return done;
+      // Most likely it was closed a moment ago.
+      changed_.wait_for(lock, std::chrono::milliseconds(1));
+    } else {
+      changed_.wait(lock);
     }
-    changed_.wait(lock);
   }
 }
 

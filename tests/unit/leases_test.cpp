@@ -243,6 +243,20 @@ TEST_F(LeasesTest, ReleaseIsBusyWhileAFileIsOpenForWriting) {
   EXPECT_TRUE(leases_->release(*lease, 0, false));
 }
 
+TEST_F(LeasesTest, ReleaseWaitsForACloseThatIsOnItsWay) {
+  const Sleeper job;
+  const auto lease = leases_->follow(name_, job.requester());
+  change(*lease, "a");
+  auto workspace = *leases_->workspace(*lease, 0);
+  workspace->opened(true);
+  std::thread kernel([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    workspace->closed(true);
+  });
+  EXPECT_TRUE(leases_->release(*lease, 0, false));
+  kernel.join();
+}
+
 TEST_F(LeasesTest, AHandleHoldsItUntilItIsClosed) {
   const Sleeper job;
   auto lease = leases_->forHandle(name_, job.requester(), 77);
