@@ -81,7 +81,7 @@ void opInit(void* data, fuse_conn_info* conn) {
     const char* name;
     bool on;
   };
-  static constexpr Wish kWishes[] = {
+  const Wish wishes[] = {
       {FUSE_CAP_ASYNC_READ, "async_read", true},
       {FUSE_CAP_ASYNC_DIO, "async_dio", true},
       {FUSE_CAP_ATOMIC_O_TRUNC, "atomic_o_trunc", true},
@@ -91,6 +91,8 @@ void opInit(void* data, fuse_conn_info* conn) {
       {FUSE_CAP_PARALLEL_DIROPS, "parallel_dirops", true},
       {FUSE_CAP_POSIX_ACL, "posix_acl", true},
       {FUSE_CAP_READDIRPLUS, "readdirplus", true},
+      {kFusePassthrough, "passthrough", true},
+      {fuseClearsSetId(), "handle_killpriv_v2", true},
       // Which entries get attributes is decided with each answer.
       {FUSE_CAP_READDIRPLUS_AUTO, "readdirplus_auto", false},
       // Trees change only through the kernel that caches them.
@@ -100,23 +102,27 @@ void opInit(void* data, fuse_conn_info* conn) {
       {FUSE_CAP_SPLICE_MOVE, "splice_move", false},
       // Each follower of caches/<name> gets an answer of its own.
       {FUSE_CAP_CACHE_SYMLINKS, "cache_symlinks", false},
-      // The kernel clears set-id bits, and does locks, better than we could.
+      // The first version of it is not told when; and the kernel does locks better than we could.
       {FUSE_CAP_HANDLE_KILLPRIV, "handle_killpriv", false},
       {FUSE_CAP_FLOCK_LOCKS, "flock_locks", false},
       {FUSE_CAP_POSIX_LOCKS, "posix_locks", false},
       {FUSE_CAP_WRITEBACK_CACHE, "writeback_cache", false},
   };
   std::string granted;
-  for (const Wish& wish : kWishes) {
-    fuseWant(*conn, wish.capability, wish.on);
+  for (const Wish& wish : wishes) {
+    if (wish.capability != 0) fuseWant(*conn, wish.capability, wish.on);
     if (wish.on)
-      granted += std::string(" ") + (fuseOffers(*conn, wish.capability) ? "" : "no-") + wish.name;
+      granted += std::string(" ") +
+                 (wish.capability != 0 && fuseOffers(*conn, wish.capability) ? "" : "no-") +
+                 wish.name;
   }
   conn->max_write = 1 << 20;
   conn->max_background = 64;
   conn->congestion_threshold = 48;
   spdlog::debug("FUSE {}.{}:{}", conn->proto_major, conn->proto_minor, granted);
   auto* dispatch = static_cast<Dispatch*>(data);
+  dispatch->mount.passthrough =
+      kFusePassthrough != 0 && (fuseWanted(*conn) & kFusePassthrough) != 0;
   if (dispatch->ready) dispatch->ready();
 }
 
@@ -199,6 +205,7 @@ void opSetattr(fuse_req_t request, fuse_ino_t number, struct stat* st, int set,
   if ((set & FUSE_SET_ATTR_MTIME) != 0) wanted.mtime = st->st_mtim;
   if ((set & FUSE_SET_ATTR_ATIME_NOW) != 0) wanted.atime = timespec{0, UTIME_NOW};
   if ((set & FUSE_SET_ATTR_MTIME_NOW) != 0) wanted.mtime = timespec{0, UTIME_NOW};
+  if ((set & kFuseKillSetId) != 0) wanted.clearSetId = true;
   withNode(request, number, "setattr", [&](Reply reply, Node& node) {
     node.setattr(std::move(reply), wanted, handleOf(request, info).get());
   });
@@ -259,7 +266,9 @@ void opOpendir(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
 void opRelease(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
   guarded("release", [&] {
     Reply reply(request);
-    mountOf(request).close(info->fh);
+    Mount& mount = mountOf(request);
+    const auto closed = mount.close(info->fh);
+    for (const int backing : mount.opens.takeUnused()) fuseDismiss(request, backing);
     reply.ok();
   });
 }
@@ -272,7 +281,7 @@ void opRead(fuse_req_t request, fuse_ino_t, size_t size, off_t offset, fuse_file
 void opWriteBuf(fuse_req_t request, fuse_ino_t, fuse_bufvec* buffers, off_t offset,
                 fuse_file_info* info) {
   withHandle(request, info, "write", [&](Reply reply, Handle& handle) {
-    handle.write(std::move(reply), WriteData(buffers, info->flags, info->writepage), offset);
+    handle.write(std::move(reply), WriteData(buffers, *info), offset);
   });
 }
 
@@ -323,6 +332,7 @@ void opCopyFileRange(fuse_req_t request, fuse_ino_t, off_t inOffset, fuse_file_i
     const auto to = handleOf(request, out);
     if (!from || !to) return reply.error(EBADF);
     if (from->file() == nullptr || to->file() == nullptr) return reply.error(EOPNOTSUPP);
+    if (reply.uid() != 0) to->file()->clearSetId();
     const auto copied = to->file()->copyFrom(*from->file(), inOffset, outOffset, size);
     if (!copied) return reply.error(copied.error());
     reply.written(*copied);

@@ -5,6 +5,8 @@
 #include <fuse_lowlevel.h>
 
 #include <cstdint>
+#include <cstdio>
+#include <tuple>
 
 namespace kilnfs {
 
@@ -31,6 +33,66 @@ inline void fuseWant(fuse_conn_info& conn, uint64_t capability, bool on) {
     conn.want |= static_cast<unsigned>(capability);
   }
 #endif
+}
+
+// -- files that the kernel reads and writes itself
+
+#ifdef FUSE_CAP_PASSTHROUGH
+constexpr uint64_t kFusePassthrough = FUSE_CAP_PASSTHROUGH;
+inline int fuseEnroll(fuse_req_t request, int fd) {
+  return fuse_passthrough_open(request, fd);
+}
+inline void fuseDismiss(fuse_req_t request, int backing) {
+  std::ignore = fuse_passthrough_close(request, backing);
+}
+inline void fusePassThrough(fuse_file_info& info, int backing) {
+  info.backing_id = backing;
+}
+#else
+constexpr uint64_t kFusePassthrough = 0;
+inline int fuseEnroll(fuse_req_t, int) {
+  return 0;
+}
+inline void fuseDismiss(fuse_req_t, int) {}
+inline void fusePassThrough(fuse_file_info&, int) {}
+#endif
+
+// -- set-id bits that we clear, so that the kernel need not look before each write. Some versions
+// can agree to it but not say when.
+
+template <class Info>
+constexpr bool kFuseTellsSetId = requires(Info info) {
+  info.kill_suidgid;
+};
+
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+inline uint64_t fuseClearsSetId() {
+  int major = 0;
+  int minor = 0;
+  int patch = 0;
+  std::ignore = std::sscanf(fuse_pkgversion(), "%d.%d.%d", &major, &minor, &patch);
+  const bool tells = std::tuple(major, minor, patch) >= std::tuple(3, 18, 3);
+  return kFuseTellsSetId<fuse_file_info> && tells ? FUSE_CAP_HANDLE_KILLPRIV_V2 : 0;
+}
+#else
+inline uint64_t fuseClearsSetId() {
+  return 0;
+}
+#endif
+
+#ifdef FUSE_SET_ATTR_KILL_SUID
+constexpr int kFuseKillSetId = FUSE_SET_ATTR_KILL_SUID;
+#else
+constexpr int kFuseKillSetId = 0;
+#endif
+
+template <class Info>
+bool fuseWantsSetIdCleared(const Info& info) {
+  if constexpr (kFuseTellsSetId<Info>) {
+    return info.kill_suidgid;
+  } else {
+    return false;
+  }
 }
 
 inline uint64_t fuseWanted(const fuse_conn_info& conn) {

@@ -3,6 +3,9 @@
 #include <unistd.h>
 
 #include <ctime>
+#include <tuple>
+
+#include "fs/fuse_compat.h"
 
 namespace kilnfs {
 namespace {
@@ -16,7 +19,7 @@ struct timespec now() {
 }  // namespace
 
 Mount::Mount(Parts parts, const MountOptions& options)
-    : parts_(parts), options_(options), started_(now()) {}
+    : quiet(options.source), parts_(parts), options_(options), started_(now()) {}
 
 void Mount::later(std::function<void()> job) {
   workers_.run([job = std::move(job)] {
@@ -73,8 +76,15 @@ void Mount::answerOpen(Reply reply, std::shared_ptr<Handle> handle, OpenAnswer a
   if (!reply.opened(answer)) close(answer.handle);
 }
 
-void Mount::close(uint64_t handle) {
-  if (const auto closing = handles.remove(handle)) closing->closed();
+std::shared_ptr<Handle> Mount::close(uint64_t handle) {
+  auto closing = handles.remove(handle);
+  if (closing) closing->closed();
+  return closing;
+}
+
+void Mount::attributesChanged(uint64_t node) const {
+  // A negative offset: the attributes alone.
+  std::ignore = fuse_lowlevel_notify_inval_inode(session_, node, -1, 0);
 }
 
 struct stat Mount::ownAttributes(uint64_t number, mode_t mode) const {

@@ -8,10 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "fs/open_files.h"
+#include "fs/quiet_mount.h"
 #include "fs/session.h"
 #include "fs/tables.h"
 #include "store/base/workers.h"
 #include "store/tree/trees.h"
+
+struct fuse_session;
 
 namespace kilnfs {
 
@@ -32,7 +36,15 @@ class Mount {
 
   NodeTable nodes;
   HandleTable handles;
+  OpenFiles opens;
+  const QuietMount quiet;
   Trees trees;
+  std::atomic<bool> passthrough{false};  // the kernel grants it; off once it was found not to work
+
+  /// Tells the kernel that what it knows of a node's attributes is not right any more.
+  void attributesChanged(uint64_t node) const;
+  /// Set once, before requests come.
+  void setSession(fuse_session* session) { session_ = session; }
 
   /// Runs `job` on a worker, whose threads have the daemon's own identity: they may start commands
   /// and other threads. The session's threads must not.
@@ -48,7 +60,9 @@ class Mount {
                    double attributeTimeout);
   /// Answers an open; closes again if the answer did not arrive.
   void answerOpen(Reply reply, std::shared_ptr<Handle> handle, OpenAnswer answer);
-  void close(uint64_t handle);
+  /// Gives what was closed: it may be destroyed only after `opens` was asked for what is unused
+  /// now.
+  std::shared_ptr<Handle> close(uint64_t handle);
 
   /// Attributes of a node that is not a file on disk; its owner is who mounted.
   struct stat ownAttributes(uint64_t number, mode_t mode) const;
@@ -59,6 +73,7 @@ class Mount {
   const Parts parts_;
   const MountOptions options_;
   const struct timespec started_;
+  fuse_session* session_ = nullptr;
   std::mutex mutex_;
   std::vector<std::weak_ptr<Interrupt>> waiting_;  // guarded by mutex_
   size_t pruneAt_ = 64;                            // guarded by mutex_

@@ -34,6 +34,8 @@ class Handle : public std::enable_shared_from_this<Handle> {
   virtual void seek(Reply reply, off_t offset, int whence);
   /// Called when the kernel has let go of it; it is destroyed afterwards.
   virtual void closed() {}
+  /// The same at the end of the session, when somebody may have it open still.
+  virtual void abandoned() { closed(); }
   /// The open file of a tree, or null.
   virtual File* file() { return nullptr; }
 };

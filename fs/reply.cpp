@@ -23,6 +23,7 @@ fuse_file_info fileInfo(const OpenAnswer& answer) {
   info.direct_io = answer.direct;
   info.keep_cache = answer.keepCache;
   info.nonseekable = answer.stream;
+  if (answer.backing != 0) fusePassThrough(info, answer.backing);
   return info;
 }
 
@@ -37,7 +38,11 @@ size_t WriteData::size() const {
 }
 
 bool WriteData::append() const {
-  return (openFlags_ & O_APPEND) != 0 && !fromCache_;
+  return (info_.flags & O_APPEND) != 0 && info_.writepage == 0;
+}
+
+bool WriteData::clearSetId() const {
+  return fuseWantsSetIdCleared(info_);
 }
 
 Expected<std::string> WriteData::copy() const {

@@ -19,6 +19,7 @@
 
 struct fuse_req;
 struct fuse_bufvec;
+struct fuse_file_info;
 struct fuse_pollhandle;
 
 namespace kilnfs {
@@ -36,13 +37,13 @@ struct OpenAnswer {
   bool direct = false;     // no page cache
   bool keepCache = false;  // cached pages are still right
   bool stream = false;     // not seekable
+  int backing = 0;         // the registered file to pass it through to, or none
 };
 
 /// What is to be written; valid until the callback that got it returns.
 class WriteData {
  public:
-  WriteData(fuse_bufvec* buffers, int openFlags, bool fromCache)
-      : buffers_(buffers), openFlags_(openFlags), fromCache_(fromCache) {}
+  WriteData(fuse_bufvec* buffers, const fuse_file_info& info) : buffers_(buffers), info_(info) {}
 
   size_t size() const;
   Expected<std::string> copy() const;
@@ -51,11 +52,12 @@ class WriteData {
   /// Whether it is to go to the end of the file, wherever that is: not so for what a mapping
   /// writes back, through whichever descriptor the kernel finds.
   bool append() const;
+  /// Whether the file's set-id bits are to go first.
+  bool clearSetId() const;
 
  private:
   fuse_bufvec* buffers_;
-  int openFlags_;
-  bool fromCache_;
+  const fuse_file_info& info_;
 };
 
 class Reply {

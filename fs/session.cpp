@@ -78,6 +78,7 @@ Status FuseSession::start() {
   session_ = fuse_session_new(&args, &fuseOperations(), sizeof(fuse_lowlevel_ops), &dispatch_);
   fuse_opt_free_args(&args);
   if (session_ == nullptr) return fail(EINVAL, "libfuse refused the mount options");
+  mount_.setSession(session_);
   mount_.nodes.remember(NodeRef(makeRoot(mount_)));
   if (fuse_session_mount(session_, options_.mountpoint.c_str()) != 0) {
     return fail(EIO, "mounting on " + inQuotes(options_.mountpoint) + " failed");
@@ -128,7 +129,7 @@ void FuseSession::end() {
   ended_ = true;
   if (mounted_) fuse_session_unmount(session_);
   mount_.finish();
-  for (const auto& handle : mount_.handles.clear()) handle->closed();
+  for (const auto& handle : mount_.handles.clear()) handle->abandoned();
   mount_.finish();  // what closing has begun
   mount_.nodes.clear();
 }

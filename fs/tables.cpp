@@ -1,11 +1,13 @@
 #include "fs/tables.h"
 
+#include <algorithm>
+
 namespace kilnfs {
 
 NodeRef NodeTable::find(uint64_t number) const {
   const Shard& s = shard(number);
   const std::lock_guard lock(s.mutex);
-  if (const auto it = s.inodes.find(number); it != s.inodes.end()) return NodeRef(it->second.node);
+  if (Inode* inode = s.inodes.find(number)) return NodeRef(InodePtr(inode));
   if (const auto it = s.own.find(number); it != s.own.end()) return NodeRef(it->second.node);
   return {};
 }
@@ -15,9 +17,8 @@ void NodeTable::remember(const NodeRef& node) {
   Shard& s = shard(number);
   const std::lock_guard lock(s.mutex);
   if (node.inode) {
-    auto& known = s.inodes[number];
-    if (!known.node) known.node = node.inode;
-    ++known.lookups;
+    if (node.inode->lookups++ > 0) return;
+    s.inodes.insert(InodePtr(node.inode).detach());
   } else {
     auto& known = s.own[number];
     if (!known.node) known.node = node.own;
@@ -31,26 +32,28 @@ void NodeTable::forget(uint64_t number, uint64_t times) {
   std::shared_ptr<OwnNode> own;
   Shard& s = shard(number);
   const std::lock_guard lock(s.mutex);
-  const auto take = [&](auto& map, auto& dropped) {
-    const auto it = map.find(number);
-    if (it == map.end()) return;
-    if (it->second.lookups > times) {
-      it->second.lookups -= times;
-      return;
-    }
-    dropped = std::move(it->second.node);
-    map.erase(it);
-  };
-  take(s.inodes, inode);
-  take(s.own, own);
+  if (Inode* known = s.inodes.find(number)) {
+    known->lookups -= std::min(times, known->lookups);
+    if (known->lookups > 0) return;
+    s.inodes.erase(number);
+    inode = InodePtr(known, false);
+  } else if (const auto it = s.own.find(number); it != s.own.end()) {
+    it->second.lookups -= std::min(times, it->second.lookups);
+    if (it->second.lookups > 0) return;
+    own = std::move(it->second.node);
+    s.own.erase(it);
+  }
 }
 
 void NodeTable::clear() {
   for (Shard& s : shards_) {
-    decltype(s.inodes) inodes;
+    std::vector<InodePtr> inodes;
     decltype(s.own) own;
     const std::lock_guard lock(s.mutex);
-    inodes.swap(s.inodes);
+    for (Inode* inode : s.inodes.take()) {
+      inode->lookups = 0;
+      inodes.emplace_back(inode, false);
+    }
     own.swap(s.own);
   }
 }

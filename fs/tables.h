@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "fs/node.h"
+#include "store/base/pointer_table.h"
 
 namespace kilnfs {
 
@@ -25,6 +26,7 @@ struct NodeRef {
 
 class NodeTable {
  public:
+  ~NodeTable() { clear(); }
   NodeRef find(uint64_t number) const;
   /// Counts a look-up. Call it before the answer that tells the kernel is sent.
   void remember(const NodeRef& node);
@@ -34,16 +36,21 @@ class NodeTable {
   size_t size() const;
 
  private:
-  template <class T>
-  struct Known {
-    T node;
+  struct ByNumber {
+    using Key = uint64_t;
+    static Key key(const Inode& inode) { return inode.number(); }
+    static size_t hash(Key number) { return mix64(number); }
+  };
+  struct Own {
+    std::shared_ptr<OwnNode> node;
     uint64_t lookups = 0;
   };
   struct Shard {
     mutable std::mutex mutex;
-    // Two maps, since there are a million inodes for each other node. Guarded by mutex.
-    std::unordered_map<uint64_t, Known<InodePtr>> inodes;
-    std::unordered_map<uint64_t, Known<std::shared_ptr<OwnNode>>> own;
+    // Guarded by mutex. Inodes, of which there may be millions: each is held by one reference, and
+    // its count is in itself.
+    PointerTable<Inode, ByNumber> inodes;
+    std::unordered_map<uint64_t, Own> own;
   };
   static constexpr size_t kShards = 16;
   Shard& shard(uint64_t number) { return shards_[number % kShards]; }

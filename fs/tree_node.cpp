@@ -2,9 +2,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 
 #include <tuple>
 
+#include "fs/fuse_compat.h"
 #include "store/tree/system.h"
 
 namespace kilnfs {
@@ -17,14 +19,22 @@ double beliefIn(const Tree& tree) {
 
 class FileHandle : public Handle {
  public:
-  explicit FileHandle(std::unique_ptr<File> file) : file_(std::move(file)) {}
+  FileHandle(Mount& mount, std::unique_ptr<File> file) : mount_(mount), file_(std::move(file)) {}
   File* file() override { return file_.get(); }
+  void closed() override {
+    if (mount_.opens.end(file_->inode()->number())) file_->mayBeMapped();
+  }
+  void abandoned() override {
+    closed();
+    if (file_->writable()) file_->mayBeMapped();
+  }
 
   void read(Reply reply, off_t offset, size_t size) override {
     reply.dataOf(file_->fd(), offset, size);
   }
 
   void write(Reply reply, const WriteData& data, off_t offset) override {
+    if (data.clearSetId()) file_->clearSetId();
     const auto written = data.append() ? append(data) : writeAt(data, offset);
     if (written) {
       reply.written(*written);
@@ -35,6 +45,7 @@ class FileHandle : public Handle {
 
   void sync(Reply reply, bool dataOnly) override { reply.status(file_->sync(dataOnly)); }
   void allocate(Reply reply, int mode, off_t offset, off_t length) override {
+    if (reply.uid() != 0) file_->clearSetId();
     reply.status(file_->allocate(mode, offset, length));
   }
   void seek(Reply reply, off_t offset, int whence) override {
@@ -56,6 +67,7 @@ class FileHandle : public Handle {
     return file_->write([&](int fd) { return data.writeTo(fd, offset); });
   }
 
+  Mount& mount_;
   const std::unique_ptr<File> file_;
 };
 
@@ -63,13 +75,22 @@ File* fileOf(Handle* handle) {
   return handle != nullptr ? handle->file() : nullptr;
 }
 
-OpenAnswer treeOpen(const Tree& tree) {
-  OpenAnswer answer;
-  // Trees change only through this mount, so the kernel's pages are right. So they are for
-  // O_DIRECT, which the kernel itself keeps coherent with them.
-  answer.keepCache = !tree.changedElsewhere();
-  answer.direct = tree.changedElsewhere();
-  return answer;
+// Registers a file with the kernel, which will read and write it with the rights that this thread
+// has now: without the one to leave set-id bits in place.
+int enroll(Mount& mount, fuse_req* request, int fd, bool forWriting) {
+  int backing = 0;
+  if (forWriting) {
+    const WithoutFsetid less;
+    backing = fuseEnroll(request, fd);
+  } else {
+    const UniqueFd quiet = mount.quiet.reopen(fd);
+    if (!quiet.valid()) return 0;
+    backing = fuseEnroll(request, quiet.get());
+  }
+  if (backing == 0 && mount.passthrough.exchange(false)) {
+    spdlog::warn("files are not passed through: the store's file system does not take it");
+  }
+  return backing;
 }
 
 }  // namespace
@@ -82,38 +103,63 @@ void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree) {
 
 void TreeNode::answer(Reply reply, const Expected<Tree::Entry>& entry) const {
   if (!entry) return reply.error(entry.error());
-  const double belief = beliefIn(tree());
-  mount_.answerEntry(std::move(reply), NodeRef(entry->inode), entry->attributes, belief, belief);
+  mount_.answerEntry(std::move(reply), NodeRef(entry->inode), entry->attributes, beliefIn(tree()),
+                     timeout(*entry->inode));
 }
 
 void TreeNode::getattr(Reply reply, Handle* handle) {
   const auto st = tree().getattr(*inode_, fileOf(handle));
   if (!st) return reply.error(st.error());
-  reply.attributes(*st, beliefIn(tree()));
+  reply.attributes(*st, timeout(*inode_));
 }
 
 void TreeNode::setattr(Reply reply, const SetAttributes& wanted, Handle* handle) {
   const auto st = tree().setattr(*inode_, wanted, fileOf(handle));
   if (!st) return reply.error(st.error());
-  reply.attributes(*st, beliefIn(tree()));
+  reply.attributes(*st, timeout(*inode_));
+}
+
+// What the kernel may believe of the attributes: nothing while they may change behind its back.
+double TreeNode::timeout(const Inode& inode) const {
+  const bool unseen = mount_.opens.mappable(inode.number()) || tree().mappedForWriting(inode);
+  return unseen ? 0 : beliefIn(tree());
+}
+
+OpenAnswer TreeNode::admit(const Reply& reply, const File& file, int flags) const {
+  const Inode& inode = *file.inode();
+  const bool mappable = file.writable() && (flags & O_ACCMODE) == O_RDWR;
+  std::function<int()> how;
+  // Not what appends: the kernel would go on appending after the flag has been taken away.
+  if (mount_.passthrough && (flags & O_APPEND) == 0 && tree().mayBypass(inode)) {
+    how = [&] { return enroll(mount_, reply.request(), file.fd(), !tree().readOnly()); };
+  }
+  OpenAnswer answer;
+  answer.backing = mount_.opens.begin(inode.number(), mappable, how);
+  // Trees change only through this mount, so the kernel's pages are right. So they are for
+  // O_DIRECT, which the kernel itself keeps coherent with them.
+  answer.keepCache = answer.backing == 0 && !tree().changedElsewhere();
+  answer.direct = tree().changedElsewhere();
+  return answer;
 }
 
 void TreeNode::open(Reply reply, int flags) {
   auto file = tree().open(*inode_, flags, reply.uid() == 0);
   if (!file) return reply.error(file.error());
-  mount_.answerOpen(std::move(reply), std::make_shared<FileHandle>(std::move(*file)),
-                    treeOpen(tree()));
+  const OpenAnswer answer = admit(reply, **file, flags);
+  if (answer.backing != 0 && timeout(*inode_) == 0) mount_.attributesChanged(number());
+  mount_.answerOpen(std::move(reply), std::make_shared<FileHandle>(mount_, std::move(*file)),
+                    answer);
 }
 
 void TreeNode::create(Reply reply, const std::string& name, int flags, mode_t mode) {
   auto created = tree().create(*inode_, name, flags, mode, reply.creator());
   if (!created) return reply.error(created.error());
   const NodeRef node(created->entry.inode);
-  const double belief = beliefIn(tree());
-  const EntryAnswer entry{node.number(), created->entry.attributes, belief, belief};
-  OpenAnswer open = treeOpen(tree());
+  OpenAnswer open = admit(reply, *created->file, flags);
+  const EntryAnswer entry{node.number(), created->entry.attributes, beliefIn(tree()),
+                          timeout(*created->entry.inode)};
   mount_.nodes.remember(node);
-  open.handle = mount_.handles.add(std::make_shared<FileHandle>(std::move(created->file)));
+  open.handle = mount_.handles.add(std::make_shared<FileHandle>(mount_, std::move(created->file)));
   if (reply.created(entry, open)) return;
   mount_.close(open.handle);
   mount_.nodes.forget(entry.node, 1);
@@ -153,7 +199,7 @@ void TreeNode::readdir(Reply reply, off_t offset, size_t size, bool plus) {
     }
     std::ignore = answer.addPlus(item.name.c_str(), entry, item.next);
   }
-  if (reply.data(answer.bytes())) return;
+  if (reply.data(tree().changedElsewhere() ? answer.uncachedBytes() : answer.bytes())) return;
   for (const uint64_t number : counted) mount_.nodes.forget(number, 1);
 }
 
@@ -162,8 +208,7 @@ void TreeNode::readdir(Reply reply, off_t offset, size_t size, bool plus) {
 bool TreeNode::known(const std::string& name, EntryAnswer& entry) {
   const auto found = tree().lookup(*inode_, name);
   if (!found) return false;
-  const double belief = beliefIn(tree());
-  entry = {found->inode->number(), found->attributes, belief, belief};
+  entry = {found->inode->number(), found->attributes, beliefIn(tree()), timeout(*found->inode)};
   mount_.nodes.remember(NodeRef(found->inode));
   return true;
 }

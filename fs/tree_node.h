@@ -39,6 +39,8 @@ class TreeNode : public Node {
  private:
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
+  OpenAnswer admit(const Reply& reply, const File& file, int flags) const;
+  double timeout(const Inode& inode) const;
   bool known(const std::string& name, EntryAnswer& entry);
 
   Mount& mount_;

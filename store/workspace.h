@@ -7,8 +7,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <shared_mutex>
+#include <utility>
+#include <vector>
 
 #include "store/copy_on_write.h"
 #include "store/tree_root.h"
@@ -62,8 +65,19 @@ class Workspace : public TreeRoot {
   }
   int writeError() const { return writeError_; }
 
-  /// Counted while a file or directory of the tree is open; writers are also counted as opens.
-  /// An open for writing is begun under a Change, so that none slips in behind freezeIfQuiet.
+  /// Says that each write must come by here, so that one that fails is noted: called before anybody
+  /// can open a file.
+  void noticeWrites() { noticeWrites_ = true; }
+  bool noticesWrites() const { return noticeWrites_; }
+
+  /// For one who closes a file that others may have mapped for writing, by the kernel alone: it
+  /// counts as open for writing as long as that is so. The descriptor is for reading.
+  void watchMapping(UniqueFd readOnly);
+  bool mappedForWriting(const BackingId& file) const;
+
+  /// Counted while a file of the tree is open (directories the kernel opens by itself); writers are
+  /// also counted as opens. An open for writing is begun under a Change, so that none slips in
+  /// behind freezeIfQuiet.
   void opened(bool forWriting);
   void closed(bool forWriting);
   int opens() const { return opens_; }
@@ -75,8 +89,14 @@ class Workspace : public TreeRoot {
   bool frozen() const { return frozen_; }
 
  private:
+  void forgetUnmapped();
+
   const std::unique_ptr<CopyOnWrite> cow_;
   std::optional<Native> native_;
+  bool noticeWrites_ = false;
+  mutable std::mutex mappedMutex_;
+  std::vector<std::pair<BackingId, UniqueFd>> mapped_;  // guarded by mappedMutex_
+  std::atomic<bool> anyMapped_{false};
   std::shared_mutex gate_;           // shared: a change is under way
   std::atomic<bool> frozen_{false};  // written under gate_ held exclusively
   std::atomic<bool> changed_{false};

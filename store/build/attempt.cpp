@@ -63,6 +63,7 @@ Status Attempt::inTmpdir(const std::shared_ptr<Workspace>& tmpdir) {
   const std::string& mount = context_.options.mount;
   dir_ = mount.empty() ? tmpdir->path() : fmt::format("{}/builds/{}", mount, id_.str());
   tmpdir_ = tmpdir;
+  tmpdir->noticeWrites();
   show_(tmpdir);
   Status done;
   for (const BuildRequest::Copy& copy : request_.copies) {

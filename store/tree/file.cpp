@@ -4,6 +4,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "store/tree/system.h"
 #include "store/tree/tree.h"
 
 namespace kilnfs {
@@ -17,6 +18,11 @@ File::File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace
 File::~File() {
   // Before the descriptor is closed: nobody may move it after that.
   if (!writable_ && workspace_) inode_->tree().removeReader(*inode_, this);
+  if (mayBeMapped_ && workspace_) {
+    auto readOnly = reopen(fd(), O_RDONLY);
+    fd_.reset();  // else we are who writes
+    if (readOnly) workspace_->watchMapping(std::move(*readOnly));
+  }
   if (workspace_) workspace_->closed(writable_);
 }
 
@@ -52,6 +58,10 @@ Expected<size_t> File::append(const void* data, size_t size) {
     if (n < 0) return fail(errno);
     return static_cast<size_t>(n);
   });
+}
+
+void File::clearSetId() const {
+  dropSetId(fd());
 }
 
 Status File::allocate(int mode, off_t offset, off_t length) {

@@ -29,6 +29,10 @@ class File {
 
   /// Writes at the end, wherever that is now, as O_APPEND does.
   Expected<size_t> append(const void* data, size_t size);
+  /// What writing by somebody without privilege takes away from a file.
+  void clearSetId() const;
+  /// Says that it may have been mapped for writing behind our back, and be so when it is closed.
+  void mayBeMapped() { mayBeMapped_ = true; }
   Status allocate(int mode, off_t offset, off_t length);
   /// SEEK_DATA and SEEK_HOLE; ENXIO past the end.
   Expected<off_t> seek(off_t offset, int whence) const;
@@ -41,8 +45,9 @@ class File {
   Failure lost(int code) const;
 
   const InodePtr inode_;
-  const UniqueFd fd_;
+  UniqueFd fd_;
   const bool writable_;
+  bool mayBeMapped_ = false;
   const std::shared_ptr<Workspace> workspace_;
 };
 

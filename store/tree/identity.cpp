@@ -1,10 +1,12 @@
 #include "store/tree/identity.h"
 
+#include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace kilnfs {
@@ -58,6 +60,33 @@ CreateAs::~CreateAs() {
 
 mode_t CreateAs::mode(mode_t wanted) const {
   return threadState().ownUmask ? wanted : wanted & ~creator_.umask;
+}
+
+namespace {
+
+struct Capabilities {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  bool get() { return ::syscall(SYS_capget, &header, data) == 0; }
+  bool set() { return ::syscall(SYS_capset, &header, data) == 0; }
+};
+
+}  // namespace
+
+WithoutFsetid::WithoutFsetid() {
+  Capabilities now;
+  constexpr uint32_t kFsetid = 1U << CAP_FSETID;
+  if (!now.get() || (now.data[0].effective & kFsetid) == 0) return;
+  const uint32_t effective = now.data[0].effective;
+  now.data[0].effective &= ~kFsetid;
+  if (now.set()) effective_ = effective;
+}
+
+WithoutFsetid::~WithoutFsetid() {
+  Capabilities now;
+  if (effective_ == 0 || !now.get()) return;
+  now.data[0].effective = effective_;
+  now.set();
 }
 
 void rememberProcessUmask() {

@@ -9,6 +9,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+
 namespace kilnfs {
 
 struct Creator {
@@ -33,6 +35,18 @@ class CreateAs {
  private:
   const Creator creator_;
   bool switched_ = false;
+};
+
+/// While it lives, this thread may not leave set-id bits on a file that it writes to.
+class WithoutFsetid {
+ public:
+  WithoutFsetid();
+  ~WithoutFsetid();
+  WithoutFsetid(const WithoutFsetid&) = delete;
+  WithoutFsetid& operator=(const WithoutFsetid&) = delete;
+
+ private:
+  uint32_t effective_ = 0;  // of the first 32 capabilities; 0: nothing was changed
 };
 
 /// Remembers the process's umask. Called once, before any thread is started.

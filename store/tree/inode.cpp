@@ -35,8 +35,7 @@ void intrusive_ptr_release(Inode* inode) {
     const std::shared_ptr<Tree> tree = at->tree_;
     std::unique_lock lock(tree->inodes_);
     if (at->refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) continue;
-    const auto it = tree->known_.find(at);
-    if (it != tree->known_.end() && *it == at) tree->known_.erase(it);
+    if (tree->known_.find(at->backing()) == at) tree->known_.erase(at->backing());
     if (at->parent_) dropped.push_back(at->parent_.detach());
     if (at->rare_) {
       for (auto& link : at->rare_->links) dropped.push_back(link.parent.detach());

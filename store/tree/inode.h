@@ -42,6 +42,8 @@ class Inode {
   bool isDirectory() const { return S_ISDIR(type_); }
   Tree& tree() const { return *tree_; }
   /// Of a directory or file that was copied up, the file on disk that it is now.
+  /// How often the kernel has looked it up: whoever keeps the table of that guards it.
+  uint64_t lookups = 0;
   BackingId backing() const { return {ino_.load(std::memory_order_relaxed), dev_}; }
 
  private:

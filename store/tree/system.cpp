@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,6 +33,15 @@ Expected<UniqueFd> reopen(int fd, int flags) {
   }
   if (copy < 0) return fail(errno);
   return UniqueFd(copy);
+}
+
+void dropSetId(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return;
+  mode_t drop = st.st_mode & S_ISUID;
+  if ((st.st_mode & S_IXGRP) != 0) drop |= st.st_mode & S_ISGID;
+  // By its path: the descriptor may be O_PATH.
+  if (drop != 0) ::chmod(procPath(fd).c_str(), st.st_mode & ~drop & 07777);
 }
 
 std::string procPath(int fd) {

@@ -17,6 +17,9 @@ Expected<UniqueFd> openBeneath(int dirFd, const std::string& path, int flags);
 /// Another descriptor for the file of `fd`, which may be O_PATH, also of a file without a name.
 Expected<UniqueFd> reopen(int fd, int flags);
 
+/// Takes away the set-id bits that write(2) by somebody without privilege takes from a plain file.
+void dropSetId(int fd);
+
 /// "/proc/self/fd/N": stands for the file itself, even if that is a symbolic link, where a system
 /// call takes no O_PATH descriptor.
 std::string procPath(int fd);

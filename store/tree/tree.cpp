@@ -21,10 +21,6 @@ uint64_t saltOf(const std::string& key) {
 
 }  // namespace
 
-size_t Tree::Hash::operator()(const BackingId& id) const {
-  return HashBackingId()(id);
-}
-
 Tree::Tree(std::shared_ptr<Snapshot> snapshot, std::shared_ptr<Workspace> workspace,
            uint64_t outerIno)
     : snapshot_(std::move(snapshot)),

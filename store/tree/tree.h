@@ -23,9 +23,9 @@
 #include <optional>
 #include <shared_mutex>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
+#include "store/base/pointer_table.h"
 #include "store/copy_on_write.h"
 #include "store/snapshot.h"
 #include "store/tree/directory_cache.h"
@@ -43,6 +43,7 @@ struct SetAttributes {
   std::optional<gid_t> gid;
   std::optional<off_t> size;
   std::optional<struct timespec> atime, mtime;  // tv_nsec may be UTIME_NOW
+  bool clearSetId = false;                      // with a size: as writing to it would
 };
 
 class Tree : public std::enable_shared_from_this<Tree> {
@@ -105,6 +106,13 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Expected<Created> create(Inode& parent, const std::string& name, int flags, mode_t mode,
                            const Creator& creator);
   Expected<std::string> readlink(Inode& inode);
+  /// Whether an open file of the inode is for good the file on disk that it is now, and need not be
+  /// read and written through us.
+  bool mayBypass(const Inode& inode) const;
+  /// Whether somebody may be writing to the file through a mapping, though it is closed.
+  bool mappedForWriting(const Inode& inode) const {
+    return workspace_ && workspace_->mappedForWriting(inode.backing());
+  }
 
   // -- attributes. With `file`, an open file of the inode, they go through it.
 
@@ -140,19 +148,10 @@ class Tree : public std::enable_shared_from_this<Tree> {
     UniqueFd fd;
     struct stat attributes;  // as on disk
   };
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(const BackingId& id) const;
-    size_t operator()(const Inode* inode) const { return (*this)(inode->backing()); }
-  };
-  struct Equal {
-    using is_transparent = void;
-    template <class A, class B>
-    bool operator()(const A& a, const B& b) const {
-      return id(a) == id(b);
-    }
-    static BackingId id(const BackingId& id) { return id; }
-    static BackingId id(const Inode* inode) { return inode->backing(); }
+  struct ByBacking {
+    using Key = BackingId;
+    static Key key(const Inode& inode) { return inode.backing(); }
+    static size_t hash(const Key& id) { return HashBackingId()(id); }
   };
 
   Tree(std::shared_ptr<Snapshot> snapshot, std::shared_ptr<Workspace> workspace, uint64_t outerIno);
@@ -246,9 +245,9 @@ class Tree : public std::enable_shared_from_this<Tree> {
   const uint64_t outerIno_;
   mutable std::shared_mutex names_;
   mutable std::mutex inodes_;
-  std::unordered_set<Inode*, Hash, Equal> known_;  // guarded by inodes_
-  std::atomic<uint32_t> rootDev_{0};               // 0: not known yet
-  std::atomic<uint64_t> rootIno_{0};               // as it is known on disk
+  PointerTable<Inode, ByBacking> known_;  // guarded by inodes_
+  std::atomic<uint32_t> rootDev_{0};      // 0: not known yet
+  std::atomic<uint64_t> rootIno_{0};      // as it is known on disk
   ListingUse listingUse_;
 };
 

@@ -344,11 +344,13 @@ Expected<UniqueFd> Tree::openReplaced(const Inode& inode, int flags) const {
 
 void Tree::becomes(Inode& inode, const BackingId& now) {
   const std::lock_guard lock(inodes_);
-  const auto it = known_.find(&inode);
-  const bool known = it != known_.end() && *it == &inode;
-  if (known) known_.erase(it);
+  const bool known = known_.find(inode.backing()) == &inode;
+  if (known) known_.erase(inode.backing());
   inode.ino_.store(now.ino, std::memory_order_relaxed);
-  if (known) known_.insert(&inode);
+  if (!known) return;
+  // Whatever had that number before has been replaced behind our back.
+  known_.erase(now);
+  known_.insert(&inode);
 }
 
 void Tree::addReader(Inode& inode, File* file) {

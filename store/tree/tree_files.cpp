@@ -20,15 +20,6 @@ bool wantsWrite(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
 }
 
-// What write(2) by somebody without privilege takes away, as the kernel does for a plain file.
-void dropSuid(int fd) {
-  struct stat st;
-  if (::fstat(fd, &st) != 0) return;
-  mode_t drop = st.st_mode & S_ISUID;
-  if ((st.st_mode & S_IXGRP) != 0) drop |= st.st_mode & S_ISGID;
-  if (drop != 0) ::fchmod(fd, st.st_mode & ~drop & 07777);
-}
-
 }  // namespace
 
 Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeepSuid) {
@@ -52,7 +43,7 @@ Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeep
   auto opened = openBacking(inode, backing | quiet);
   if (!opened && opened.error().code == EPERM && quiet != 0) opened = openBacking(inode, backing);
   if (!opened) return Failure(opened.error());
-  if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSuid(opened->fd.get());
+  if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSetId(opened->fd.get());
   if (workspace_) workspace_->opened(writable);
   auto file = std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
   if (!writable && isShared(inode)) addReader(inode, file.get());
@@ -99,6 +90,11 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
   return Created{std::move(*entry), std::move(*file)};
 }
 
+bool Tree::mayBypass(const Inode& inode) const {
+  if (!workspace_) return true;
+  return !workspace_->noticesWrites() && !isShared(inode);
+}
+
 Expected<std::string> Tree::readlink(Inode& inode) {
   if (!S_ISLNK(inode.type())) return fail(EINVAL);
   if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());
@@ -140,6 +136,7 @@ Status apply(int fd, const SetAttributes& wanted, const File* file) {
   const std::string path = procPath(fd);
   if (wanted.size) {
     if (auto done = setSize(path, *wanted.size, file); !done) return done;
+    if (wanted.clearSetId) dropSetId(fd);
   }
   if (wanted.uid || wanted.gid) {
     const uid_t uid = wanted.uid.value_or(static_cast<uid_t>(-1));

@@ -21,8 +21,7 @@ BackingId Tree::canonical(const BackingId& id) const {
 InodePtr Tree::find(const BackingId& id) {
   const BackingId backing = canonical(id);
   const std::lock_guard lock(inodes_);
-  const auto it = known_.find(backing);
-  return it != known_.end() ? InodePtr(*it) : nullptr;
+  return InodePtr(known_.find(backing));
 }
 
 InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& name) {
@@ -33,9 +32,9 @@ InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& n
   InodePtr formerParent;
   std::shared_ptr<UniqueFd> kept;
   const std::lock_guard lock(inodes_);
-  const auto it = known_.find(backing);
-  if (it != known_.end() && (*it)->type_ == type) {
-    found = *it;
+  Inode* const known = known_.find(backing);
+  if (known != nullptr && known->type_ == type) {
+    found = known;
     if (parent == nullptr) return found;
     if (found->rare_) kept = std::move(found->rare_->kept);  // it has a name again
     // A directory has one name: another one means that it was moved behind our back.
@@ -46,7 +45,7 @@ InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& n
     return found;
   }
   // Another type: the file was replaced behind our back, and its number used again.
-  if (it != known_.end()) known_.erase(it);
+  if (known != nullptr) known_.erase(backing);
   found = new Inode(shared_from_this(), backing, type);
   found->stub_ = cow_ != nullptr && S_ISDIR(type) && cow_->stub(backing).has_value();
   known_.insert(found.get());

@@ -1,0 +1,52 @@
+// How the kernel has the files of trees open. It wants all opens of an inode at a time to be of one
+// kind: through its page cache, or passed through to one file on disk, registered with it. The
+// first open decides; the registered file is let go of after the last one was released.
+// Thread-safe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace kilnfs {
+
+class OpenFiles {
+ public:
+  /// Counts an open, before it is answered, and gives the number of the file to pass it through to;
+  /// 0: through the page cache. `enroll` registers the file (0: failed); null: it may not be passed
+  /// through. `mappable`: who opens it may map it for writing.
+  int begin(uint64_t node, bool mappable, const std::function<int()>& enroll);
+
+  /// Takes an open back. True: it was the last one, and what was passed through may have been
+  /// mapped for writing, and be so still.
+  bool end(uint64_t node);
+
+  /// Whether the file may change through a mapping that we don't see.
+  bool mappable(uint64_t node) const;
+
+  /// The registered files that are in use no more; the caller lets the kernel know.
+  std::vector<int> takeUnused();
+
+ private:
+  struct State {
+    uint32_t opens = 0;
+    bool mappable = false;
+    int backing = 0;
+  };
+  struct Shard {
+    mutable std::mutex mutex;
+    std::unordered_map<uint64_t, State> states;  // guarded by mutex
+  };
+  static constexpr size_t kShards = 16;
+  Shard& shard(uint64_t node) { return shards_[node % kShards]; }
+  const Shard& shard(uint64_t node) const { return shards_[node % kShards]; }
+
+  std::array<Shard, kShards> shards_;
+  std::mutex unusedMutex_;
+  std::vector<int> unused_;  // guarded by unusedMutex_
+};
+
+}  // namespace kilnfs

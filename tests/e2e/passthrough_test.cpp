@@ -1,0 +1,94 @@
+// What the kernel reads and writes without the daemon, where libfuse and the kernel can; and what
+// must hold all the same, with and without.
+
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "tests/support/lease_fixture.h"
+
+namespace kilnfs::testing {
+namespace {
+
+class Passthrough : public Lease {
+ protected:
+  void SetUp() override {
+    Lease::SetUp();
+#ifndef KILNFS_FUSE_PASSES_THROUGH
+    GTEST_SKIP() << "declared: libfuse before 3.17 can't pass files through";
+#endif
+    put("other", "");  // the kernel learns with the first close that nobody wants to know of them
+  }
+  /// Runs `body` in a child while the daemon stands still: it fails if that needs the daemon.
+  int withoutDaemon(const std::function<int()>& body) {
+    ::kill(daemon_->pid(), SIGSTOP);
+    const int status = asUser(0, [&] {
+      ::alarm(5);
+      return body();
+    });
+    ::kill(daemon_->pid(), SIGCONT);
+    return status;
+  }
+};
+
+TEST_F(Passthrough, ALeasesOwnFilesNeedNoDaemonWhileTheyAreOpen) {
+  const UniqueFd made = open("f");
+  ASSERT_EQ(::pwrite(made.get(), "first", 1, 0), 1);  // it looks for capabilities once
+  EXPECT_EQ(withoutDaemon([&] { return ::pwrite(made.get(), "made", 4, 0) == 4 ? 0 : 1; }), 0);
+  EXPECT_EQ(stat("f").st_size, 4) << "seen at once";
+  EXPECT_EQ(get("f"), "made");
+  const UniqueFd again = open("f", O_RDONLY);
+  EXPECT_EQ(withoutDaemon([&] {
+              char text[5] = {};
+              return ::pread(again.get(), text, 4, 0) == 4 && std::string(text) == "made" ? 0 : 1;
+            }),
+            0);
+}
+
+TEST_F(Passthrough, ResultsNeedNoDaemonWhileTheyAreOpenAndAreNotWrittenTo) {
+  ASSERT_EQ(shell("echo \"build r --wait -c 'echo text > f'\" > control", mnt()).status, 0);
+  const std::string file = store() + "/result/r/f";
+  ASSERT_EQ(shell("touch -a -d @1 " + file).status, 0);
+  const UniqueFd fd = open(mnt("results/r/f"), O_RDONLY);
+  EXPECT_EQ(withoutDaemon([&] {
+              char text[6] = {};
+              return ::pread(fd.get(), text, 5, 0) == 5 && std::string(text) == "text\n" ? 0 : 1;
+            }),
+            0);
+  EXPECT_EQ(shell("stat -c %X " + file).output, "1\n");
+}
+
+class Mapped : public Lease {
+ protected:
+  char* map(const std::string& name) {
+    const UniqueFd fd = open(name);
+    EXPECT_EQ(::ftruncate(fd.get(), 4096), 0);
+    void* at = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    EXPECT_NE(at, MAP_FAILED);
+    return static_cast<char*>(at);
+  }
+};
+
+TEST_F(Mapped, AFileThatIsClosedButMappedForWritingIsOpenForWriting) {
+  char* at = map("f");
+  const std::string lease = mnt("leases/" + std::filesystem::current_path().filename().string());
+  EXPECT_EQ(code(::rmdir(lease.c_str())), EBUSY) << "what is published must not change";
+  at[0] = 'x';
+  EXPECT_EQ(get("f")[0], 'x');
+  ::munmap(at, 4096);
+  EXPECT_EQ(code(::rmdir(lease.c_str())), 0);
+  EXPECT_EQ(readFile(store() + "/cache/c/f")[0], 'x');
+}
+
+TEST_F(Mapped, TimesMoveWithWhatIsWrittenThroughTheMapping) {
+  char* at = map("f");
+  const struct timespec old[2] = {{1, 0}, {1, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, "f", old, 0), 0);
+  EXPECT_EQ(stat("f").st_mtim.tv_sec, 1);
+  at[0] = 'x';
+  ASSERT_EQ(::msync(at, 4096, MS_SYNC), 0);
+  EXPECT_GT(stat("f").st_mtim.tv_sec, 1);
+  ::munmap(at, 4096);
+}
+
+}  // namespace
+}  // namespace kilnfs::testing
