@@ -37,6 +37,7 @@ class View : public Workspace {
     return TreeRoot(root->get(), {}, ".", {}).open(path, flags);
   }
   void drop() {
+    leaveSpace();
     std::shared_ptr<const UniqueFd> dropped;  // after the lock
     const std::lock_guard lock(mutex_);
     dropped.swap(root_);

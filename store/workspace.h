@@ -38,6 +38,11 @@ class Workspace : public TreeRoot {
   /// Before anybody else knows the workspace.
   void setNative(Native native) { native_ = std::move(native); }
   const std::optional<Native>& native() const { return native_; }
+  /// The command has ended: lets the namespace go, though the workspace may be known for long. By
+  /// the thread that ran the command, which alone looks at it.
+  void leaveSpace() {
+    if (native_) native_->space.reset();
+  }
   /// Whether others than the daemon change the tree, so that nothing of it may be cached.
   bool changedElsewhere() const { return native_.has_value(); }
 

@@ -39,7 +39,13 @@ BuildStore::BuildStore(const std::string& dir, const std::vector<std::string>& o
   EXPECT_TRUE(daemon_->mounted()) << daemon_->log();
 }
 
+void BuildStore::kill() {
+  EXPECT_EQ(daemon_->end(SIGKILL), 128 + SIGKILL);
+  daemon_.reset();
+}
+
 BuildStore::~BuildStore() {
+  if (!daemon_) return;
   EXPECT_EQ(daemon_->end(SIGTERM), 0) << daemon_->log();
   EXPECT_TRUE(mountsBelow(dir_).empty());
   EXPECT_EQ(entries(store() + "/result-tmp"), 0U) << shell("ls -lAR " + store()).output;

@@ -28,7 +28,8 @@ class BuildStore {
             const std::string& options = "") const;
   std::string mnt() const { return dir_ + "/mnt"; }
   std::string store() const { return dir_ + "/store"; }
-  Daemon& daemon() { return *daemon_; }
+  /// Kills the daemon: the end is not looked at any more.
+  void kill();
 
  private:
   const std::string dir_;

@@ -1,0 +1,193 @@
+// Builds at native speed when something goes wrong, or is meant to.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "tests/support/manifest.h"
+#include "tests/support/native_builds.h"
+
+namespace kilnfs::testing {
+namespace {
+
+class NativeBuild : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!nativeBuildsPossible()) GTEST_SKIP() << "no overlayfs for the daemon here";
+    ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
+    ASSERT_EQ(::mkdir(here().c_str(), 0755), 0);
+  }
+  std::string here() const { return dir_ / "here"; }
+  void start() { builds_ = std::make_unique<BuildStore>(here(), std::vector<std::string>{}); }
+  Ran build(const std::string& id, const std::string& base, const std::string& script) {
+    return builds_->build(id, base, script);
+  }
+  /// Begins a build that waits until its directory holds go.ID.
+  void beginWaiting(const std::string& id, const std::string& base,
+                    const std::string& before = "") {
+    writeFile(dir_ / "wait.sh", before + "\ntouch ready." + id + "; until test -e go." + id +
+                                    "; do sleep 0.01; done\n");
+    const Ran queued = shell(
+        "echo 'build " + id + " --base " + base + " -- bash " + (dir_ / "wait.sh") + "' >control",
+        builds_->mnt());
+    ASSERT_EQ(queued.status, 0) << queued.output;
+    while (!exists(in(id, "ready." + id))) ::poll(nullptr, 0, 5);
+  }
+  std::string in(const std::string& id, const std::string& path) const {
+    return builds_->mnt() + "/builds/" + id + "/" + path;
+  }
+  std::string result(const std::string& path) const {
+    return readFile(builds_->mnt() + "/results/" + path);
+  }
+
+  TempDir dir_;
+  std::unique_ptr<BuildStore> builds_;
+};
+
+TEST_F(NativeBuild, WhoLooksThroughTheMountSeesTheSameTreeAtOnce) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f; mkdir d; echo 2 >d/g").status, 0);
+  beginWaiting("x", "base", R"(touch ready.x
+    until test -e step1; do sleep 0.01; done; echo 11 >f; mv d e; mkdir d; touch done1
+    until test -e step2; do sleep 0.01; done; rm f; mkdir f; echo longer >>e/g; touch done2)");
+  // What was looked at before is looked at anew, and a file that is open shows what is written.
+  std::ifstream open(in("x", "d/g"));
+  std::string line;
+  ASSERT_TRUE(std::getline(open, line));
+  EXPECT_EQ(readFile(in("x", "f")), "1\n");
+  EXPECT_EQ(entries(in("x", "")), 3U);
+  const auto step = [this](const std::string& n) {
+    writeFile(in("x", "step" + n), "");
+    while (!exists(in("x", "done" + n))) ::poll(nullptr, 0, 5);
+  };
+  step("1");
+  EXPECT_EQ(readFile(in("x", "f")), "11\n");
+  EXPECT_EQ(readFile(in("x", "e/g")), "2\n");
+  EXPECT_FALSE(exists(in("x", "d/g")));
+  EXPECT_EQ(entries(in("x", "d")), 0U);
+  step("2");
+  EXPECT_EQ(entries(in("x", "f")), 0U);
+  EXPECT_EQ(readFile(in("x", "e/g")), "2\nlonger\n");
+  // And the command sees what is done through the mount.
+  writeFile(in("x", "go.x"), "");
+  EXPECT_EQ(builds_->kiln("wait x").status, 0);
+  EXPECT_EQ(result("x/e/g"), "2\nlonger\n");
+}
+
+// The kernel keeps what was looked at for long; the overlay must not be kept with it.
+TEST_F(NativeBuild, ABuildOnOneThatWasLookedAtIsNativeToo) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f").status, 0);
+  std::string base = "base";
+  for (const std::string id : {"x1", "x2", "x3"}) {
+    beginWaiting(id, base, "stat -f -c %T . >type");
+    EXPECT_EQ(readFile(in(id, "f")), "1\n");
+    writeFile(in(id, "go." + id), "");
+    ASSERT_EQ(builds_->kiln("wait " + id).status, 0);
+    EXPECT_EQ(result(id + "/type"), "overlayfs\n");
+    base = id;
+  }
+}
+
+TEST_F(NativeBuild, ABaseThatOverlaysWouldShowOtherwiseGoesThroughTheMount) {
+  start();
+  // A result that holds such things can only be made by root, past an overlay.
+  ASSERT_EQ(build("device", "", "echo 1 >f; mkdir d; echo 2 >d/g; mknod d/white c 0 0").status, 0);
+  ASSERT_EQ(build("attribute", "", "echo 1 >f; setfattr -n trusted.overlay.metacopy f").status, 0);
+  ASSERT_EQ(
+      build("opaque", "", "mkdir d; echo 1 >d/f; setfattr -n trusted.overlay.opaque -v x d").status,
+      0);
+  ASSERT_EQ(build("plain", "", "mknod null c 1 3; echo 1 >f").status, 0);
+  const char* script = "stat -f -c %T . >type; test ! -e f || cat f >seen; ls -R . >list";
+  for (const char* base : {"device", "attribute", "opaque"}) {
+    const Ran built = build(std::string("on.") + base, base, script);
+    EXPECT_EQ(built.status, 0) << built.output;
+    EXPECT_EQ(result(std::string("on.") + base + "/type"), "fuseblk\n") << base;
+  }
+  EXPECT_NE(result("on.device/list").find("white"), std::string::npos);
+  ASSERT_EQ(build("on.plain", "plain", script).status, 0);
+  EXPECT_EQ(result("on.plain/type"), "overlayfs\n");
+}
+
+// A process outside of the build, and so not ended with it, gets a file of it: what is saved must
+// not change under anybody's hands.
+TEST_F(NativeBuild, AFileThatIsHandedOutForWritingFailsTheBuild) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f").status, 0);
+  const std::string socket = dir_ / "s";
+  writeFile(dir_ / "take.py", R"(
+import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(1)
+c, _ = s.accept(); data, fds, _, _ = socket.recv_fds(c, 1, 1); c.sendall(b'k'); c.recv(1)
+sys.stdin.read()
+)");
+  writeFile(dir_ / "give.py", R"(
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+socket.send_fds(s, [b'x'], [os.open('f', os.O_RDWR if sys.argv[2] == 'w' else os.O_RDONLY)])
+s.recv(1)
+)");
+  for (const std::string how : {"w", "r"}) {
+    for (const std::string base : {"base", ""}) {
+      ::unlink(socket.c_str());
+      const std::string id = "x" + how + base;
+      const std::string script = "echo 2 >f; until test -S " + socket +
+                                 "; do sleep 0.01; done; python3 " + (dir_ / "give.py") + " " +
+                                 socket + " " + how;
+      const Ran both =
+          shell("mkfifo p." + id + "; python3 take.py " + socket + " <p." + id + " & exec 9>p." +
+                    id + "; KILN_MOUNT=" + builds_->mnt() + " " KILNFS_BIN "/kiln build " + id +
+                    (base.empty() ? "" : " --base " + base) + " -c '" + script +
+                    "'; got=$?; exec 9>&-; wait; exit $got",
+                dir_.path());
+      EXPECT_EQ(both.status == 0, how == "r") << both.output;
+      EXPECT_EQ(exists(builds_->mnt() + "/results/" + id), how == "r");
+    }
+  }
+}
+
+TEST_F(NativeBuild, AKilledSupervisorLeavesNothing) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f").status, 0);
+  beginWaiting("x", "base", "echo 2 >f; echo $PPID >parent");
+  std::ifstream parent(in("x", "parent"));
+  pid_t supervisor = 0;
+  ASSERT_TRUE(parent >> supervisor);
+  parent.close();
+  ASSERT_EQ(::kill(supervisor, SIGKILL), 0);
+  EXPECT_NE(builds_->kiln("wait x").status, 0);
+  EXPECT_FALSE(exists(builds_->mnt() + "/results/x"));
+  EXPECT_EQ(build("x", "base", "cat f >g").status, 0);
+  EXPECT_EQ(result("x/g"), "1\n");
+}
+
+TEST_F(NativeBuild, AKilledDaemonLeavesNoMountAndTheNextOneCleansUp) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f; mkdir d").status, 0);
+  beginWaiting("x", "base", "echo 2 >f; mv d e; echo $$ >pid");
+  std::ifstream in_(in("x", "pid"));
+  pid_t command = 0;
+  ASSERT_TRUE(in_ >> command);
+  in_.close();
+  builds_->kill();
+  while (::kill(command, 0) == 0) ::poll(nullptr, 0, 5);
+  EXPECT_GT(entries(here() + "/store/result-tmp"), 0U);
+  EXPECT_EQ(mountsBelow(here()), std::vector{here() + "/mnt"}) << "a mount of the build is left";
+  start();
+  EXPECT_EQ(build("x", "base", "cat f >g; test -d d").status, 0);
+  EXPECT_EQ(result("x/g"), "1\n");
+}
+
+TEST_F(NativeBuild, AnOutsidersMountsStayOutside) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f").status, 0);
+  beginWaiting("x", "base");
+  EXPECT_EQ(mountsBelow(here()).size(), 1U) << "only the daemon's own";
+  writeFile(in("x", "go.x"), "");
+  EXPECT_EQ(builds_->kiln("wait x").status, 0);
+}
+
+}  // namespace
+}  // namespace kilnfs::testing
