@@ -94,15 +94,17 @@ Status Site::fillStore(StoreMode mode, const std::string& store) {
                   {kSmallCacheFiles, kSmallCacheFiles / 10, options_.sizes.medianBytes, 0, 0, 2});
 }
 
-Expected<Kiln*> Site::kiln(StoreMode mode) {
-  auto& kiln = kilns_[mode];
-  if (kiln) return kiln.get();
+Expected<std::unique_ptr<Kiln>> Site::makeKiln(StoreMode mode) {
   const std::string name = mode == StoreMode::kCopy ? "copy" : "hardlink";
   if (auto made = fillStore(mode, path("store-" + name)); !made) return Failure(made.error());
-  auto started = startKiln(name, "mode=" + name, nullptr);
-  if (!started) return Failure(started.error());
-  kiln = std::move(*started);
-  return kiln.get();
+  return startKiln(name, "mode=" + name, nullptr);
+}
+
+Expected<Kiln*> Site::kiln(StoreMode mode) {
+  auto found = kilns_.find(mode);
+  if (found == kilns_.end()) found = kilns_.emplace(mode, makeKiln(mode)).first;
+  if (!found->second) return Failure(found->second.error());
+  return found->second->get();
 }
 
 Expected<std::unique_ptr<Kiln>> Site::startKiln(

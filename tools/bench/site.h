@@ -55,6 +55,7 @@ class Site {
  private:
   Site(Options options, std::string root) : options_(std::move(options)), root_(std::move(root)) {}
   Status fillStore(StoreMode mode, const std::string& store);
+  Expected<std::unique_ptr<Kiln>> makeKiln(StoreMode mode);
 
   const Options options_;
   const std::string root_;
@@ -63,7 +64,8 @@ class Site {
   std::string base_;
   std::string archive_;
   std::map<std::string, Mounted> loops_;
-  std::map<StoreMode, std::unique_ptr<Kiln>> kilns_;
+  // What came of making them, once: a second try would find half a store.
+  std::map<StoreMode, Expected<std::unique_ptr<Kiln>>> kilns_;
   std::optional<Peers> peers_;
 };
 
