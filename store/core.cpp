@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "store/copy_node.h"
@@ -15,6 +16,17 @@ Status giveTo(const Area& area, const std::string& name, User owner) {
     return failErrno(fmt::format("chown {}/{}", area.path, name));
   }
   return {};
+}
+
+Expected<Space> Core::df() const {
+  struct statvfs st = {};
+  if (::fstatvfs(layout.result().fd.get(), &st) != 0) return failErrno("df " + layout.root());
+  Space space;
+  space.totalBytes = static_cast<uint64_t>(st.f_blocks) * st.f_frsize;
+  space.freeBytes = static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
+  space.totalInodes = st.f_files;
+  space.freeInodes = st.f_favail;
+  return space;
 }
 
 Expected<std::shared_ptr<Workspace>> openWorkspace(const Area& area, const std::string& name,

@@ -8,6 +8,7 @@
 #include "store/durability.h"
 #include "store/events.h"
 #include "store/layout.h"
+#include "store/manifests.h"
 #include "store/overlay.h"
 #include "store/store.h"
 #include "store/trash.h"
@@ -24,7 +25,10 @@ struct Core {
         nativeBuilds(options.nativeBuilds && !options.plainWorkspaces),
         durability(layout),
         trash(layout.resultTmp()),
-        overlays(layout.resultTmp(), trash) {}
+        overlays(layout.resultTmp(), trash),
+        manifests(layout, *database) {}
+
+  Expected<Space> df() const;
 
   UniqueFd lockFd;  // flock'ed for as long as we live
   Layout layout;
@@ -35,7 +39,8 @@ struct Core {
   Events events;
   Durability durability;  // uses layout, as the next
   Trash trash;
-  Overlays overlays;  // uses layout and trash
+  Overlays overlays;    // uses layout and trash
+  Manifests manifests;  // uses layout and database
 };
 
 /// A workspace over `base`, at `name` of `area`, which is a new and empty directory: opens in O(1).

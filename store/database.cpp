@@ -28,6 +28,12 @@ CREATE INDEX IF NOT EXISTS lru ON builds (rc, used);
 CREATE INDEX IF NOT EXISTS kilnfs_parent ON builds (parent);
 CREATE TABLE IF NOT EXISTS kilnfs_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kilnfs_results (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS kilnfs_pins (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS kilnfs_usage (
+  id     TEXT PRIMARY KEY,
+  bytes  INTEGER NOT NULL,
+  inodes INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS kilnfs_caches (
   name       TEXT PRIMARY KEY,
   generation INTEGER NOT NULL,
@@ -55,9 +61,11 @@ CREATE TABLE IF NOT EXISTS kilnfs_stubs (
 CREATE INDEX IF NOT EXISTS kilnfs_stubs_id ON kilnfs_stubs (id);
 )";
 constexpr int kBusyMs = 5000;
-constexpr const char* kColumns =
-    "id, parent, CAST(strftime('%s', created) AS INTEGER), CAST(strftime('%s', used) AS INTEGER), "
-    "rc";
+constexpr const char* kRows =
+    "SELECT id, parent, CAST(strftime('%s', created) AS INTEGER), "
+    "CAST(strftime('%s', used) AS INTEGER), rc, bytes, inodes, kilnfs_pins.id, kilnfs_results.id "
+    "FROM builds LEFT JOIN kilnfs_usage USING (id) LEFT JOIN kilnfs_pins USING (id) "
+    "LEFT JOIN kilnfs_results USING (id)";
 
 int errnoOf(const SQLite::Exception& e) {
   switch (e.getErrorCode()) {
@@ -82,6 +90,12 @@ BuildRow rowOf(SQLite::Statement& query) {
   row.created = query.getColumn(2).getInt64();
   row.used = query.getColumn(3).getInt64();
   row.children = query.getColumn(4).getInt64();
+  if (!query.getColumn(5).isNull()) {
+    row.usage = Usage{static_cast<uint64_t>(query.getColumn(5).getInt64()),
+                      static_cast<uint64_t>(query.getColumn(6).getInt64())};
+  }
+  row.pinned = !query.getColumn(7).isNull();
+  row.ours = !query.getColumn(8).isNull();
   return row;
 }
 
@@ -145,10 +159,61 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<BuildRow>> build(const std::string& id) override {
     return guarded("look up " + id, [&]() -> std::optional<BuildRow> {
-      SQLite::Statement query(db_, fmt::format("SELECT {} FROM builds WHERE id = ?", kColumns));
+      SQLite::Statement query(db_, fmt::format("{} WHERE builds.id = ?", kRows));
       query.bind(1, id);
       if (!query.executeStep()) return std::nullopt;
       return rowOf(query);
+    });
+  }
+
+  Expected<std::vector<BuildRow>> builds() override {
+    return guarded("list the results", [&] {
+      SQLite::Statement query(db_, kRows);
+      std::vector<BuildRow> rows;
+      while (query.executeStep()) rows.push_back(rowOf(query));
+      return rows;
+    });
+  }
+
+  Status abandonBuild(const std::string& id) override {
+    return inTransaction("forget " + id, [&] {
+      run("UPDATE builds SET parent = NULL WHERE parent = ?", id);
+      removeRow(id);
+    });
+  }
+
+  Status setUsage(const std::string& id, const Usage& usage) override {
+    return inTransaction("record the size of " + id, [&] {
+      // Only of a result that is there: it may have been deleted while it was measured.
+      run("INSERT OR REPLACE INTO kilnfs_usage (id, bytes, inodes) SELECT id, ?2, ?3 FROM builds "
+          "WHERE id = ?1",
+          id, static_cast<int64_t>(usage.bytes), static_cast<int64_t>(usage.inodes));
+    });
+  }
+
+  Expected<Usage> totalUsage() override {
+    return guarded("add up the sizes", [&] {
+      SQLite::Statement query(db_, "SELECT SUM(bytes), SUM(inodes) FROM kilnfs_usage");
+      query.executeStep();
+      return Usage{static_cast<uint64_t>(query.getColumn(0).getInt64()),
+                   static_cast<uint64_t>(query.getColumn(1).getInt64())};
+    });
+  }
+
+  Status setPinned(const std::string& id, bool pinned) override {
+    return inTransaction((pinned ? "pin " : "unpin ") + id, [&] {
+      run(pinned ? "INSERT OR IGNORE INTO kilnfs_pins (id) VALUES (?)"
+                 : "DELETE FROM kilnfs_pins WHERE id = ?",
+          id);
+    });
+  }
+
+  Expected<std::vector<std::string>> pins() override {
+    return guarded("list the pins", [&] {
+      SQLite::Statement query(db_, "SELECT id FROM kilnfs_pins ORDER BY id");
+      std::vector<std::string> ids;
+      while (query.executeStep()) ids.push_back(query.getColumn(0).getString());
+      return ids;
     });
   }
 
@@ -183,7 +248,7 @@ class SqliteDatabase : public Database {
     std::vector<std::string> actions;
     auto ok = inTransaction("reconcile", [&] {
       std::map<std::string, BuildRow> rows;
-      SQLite::Statement query(db_, fmt::format("SELECT {} FROM builds", kColumns));
+      SQLite::Statement query(db_, kRows);
       while (query.executeStep()) {
         BuildRow row = rowOf(query);
         rows.emplace(row.id, std::move(row));
@@ -193,6 +258,7 @@ class SqliteDatabase : public Database {
         if (existing.count(id) != 0) continue;
         run("DELETE FROM builds WHERE id = ?", id);
         run("DELETE FROM kilnfs_results WHERE id = ?", id);
+        run("DELETE FROM kilnfs_usage WHERE id = ?", id);
         actions.push_back("forgot " + inQuotes(id) + ": its directory is gone");
       }
       for (const auto& [id, made] : existing) {
@@ -329,6 +395,7 @@ class SqliteDatabase : public Database {
     run("UPDATE builds SET rc = rc - 1 WHERE id = (SELECT parent FROM builds WHERE id = ?)", id);
     run("DELETE FROM builds WHERE id = ?", id);
     run("DELETE FROM kilnfs_results WHERE id = ?", id);
+    run("DELETE FROM kilnfs_usage WHERE id = ?", id);
   }
 
   template <class Fn>

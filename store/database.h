@@ -6,6 +6,8 @@
 //                                           times "YYYY-MM-DD HH:MM:SS" in UTC
 //   kilnfs_meta(key, value)                 the store's mode
 //   kilnfs_results(id)                      results that kilnfs made (their log is in log/)
+//   kilnfs_pins(id)                         results that must stay; by id, so it outlasts a rebuild
+//   kilnfs_usage(id, bytes, inodes)         what deleting a result frees, once that was measured
 //   kilnfs_caches(name, generation, publisher, published)
 //   kilnfs_gifts(cache, ...)                a publish under way: which directories change places
 //   kilnfs_sealed(id, tmp, shared)          results that are saved, but not plain yet
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "store/base/error.h"
+#include "store/base/units.h"
 
 namespace kilnfs {
 
@@ -28,6 +31,9 @@ struct BuildRow {
   int64_t created = 0;  // seconds since the epoch
   int64_t used = 0;
   int64_t children = 0;
+  std::optional<Usage> usage;
+  bool pinned = false;
+  bool ours = false;  // made by kilnfs
 };
 
 struct CacheRow {
@@ -74,9 +80,17 @@ class Database {
   /// Removes the row and what counts it. No row: no error.
   virtual Status removeBuild(const std::string& id) = 0;
   virtual Expected<std::optional<BuildRow>> build(const std::string& id) = 0;
+  virtual Expected<std::vector<BuildRow>> builds() = 0;
   virtual Expected<std::vector<std::string>> children(const std::string& id) = 0;
   /// Sets `used` of each id to its time (seconds since the epoch).
   virtual Status setUsed(const std::map<std::string, int64_t>& times) = 0;
+  /// Forgets a row whose results stay without it: they have no parent any more.
+  virtual Status abandonBuild(const std::string& id) = 0;
+  virtual Status setUsage(const std::string& id, const Usage& usage) = 0;
+  /// Of all results whose size is known.
+  virtual Expected<Usage> totalUsage() = 0;
+  virtual Status setPinned(const std::string& id, bool pinned) = 0;
+  virtual Expected<std::vector<std::string>> pins() = 0;
   virtual Expected<bool> madeByUs(const std::string& id) = 0;
 
   /// Makes rows agree with the results that exist (id -> time it was made): adds and removes rows,

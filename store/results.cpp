@@ -141,6 +141,7 @@ void Results::keep(std::shared_ptr<Snapshot> snapshot) {
 }
 
 void Results::placed(const Id& id, const Snapshot& sealed) {
+  core_.manifests.recordLater(id);
   auto plain = open(id);
   // A link is the same file, so it is counted already.
   auto links = core_.mode == Mode::hardlink ? sealed.knownLinks() : std::nullopt;
@@ -233,14 +234,17 @@ Status Results::remove(const Id& id, bool recursive) {
   auto order = withChildren(id, recursive);
   if (!order) return Failure(order.error());
   for (const Id& each : *order) {
-    if (bases_.count(each.str()) != 0) {
-      return fail(EBUSY, fmt::format("a running build uses {} as its base", each.str()));
-    }
+    if (auto ok = refuseNeeded(each); !ok) return ok;
   }
-  for (auto each = order->rbegin(); each != order->rend(); ++each) {
+  return removeAll(*order);
+}
+
+Status Results::removeAll(const std::vector<Id>& order) {
+  for (auto each = order.rbegin(); each != order.rend(); ++each) {
     const std::string& name = each->str();
     if (auto ok = core_.durability.changing(TreeKind::result, name); !ok) return ok;
     if (auto ok = discard(*each); !ok) return ok;
+    core_.manifests.forget(*each);
     touched_.erase(name);
     if (auto ok = core_.database->removeBuild(name); !ok) {
       spdlog::error("{} is deleted, but its row is not: {}", name, ok.error().message);
@@ -261,16 +265,6 @@ void Results::touch(const Id& id) {
     flushed_ = now;
   }
   flushTouched();
-}
-
-void Results::flushTouched() {
-  std::map<std::string, int64_t> times;
-  {
-    const std::lock_guard lock(mutex_);
-    times.swap(touched_);
-  }
-  if (times.empty()) return;
-  if (auto ok = core_.database->setUsed(times); !ok) spdlog::warn("{}", ok.error().message);
 }
 
 Expected<ResultInfo> Results::info(const Id& id) {

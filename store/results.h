@@ -32,6 +32,18 @@ class Results {
   std::optional<std::string> logFile(const Id& id) const;
   Expected<UniqueFd> createLog(const Id& id);
   Status removeLog(const Id& id);
+  Status setPinned(const Id& id, bool pinned);
+  /// remove() of one that may be pruned. EBUSY, ENOTEMPTY: it may not (any more).
+  Status removeUnused(const Id& id);
+  /// Moves a result to where it is not served, so that it can be built again, and says where that
+  /// is. Results built on it stay, without a base. EBUSY: a running build uses it as base.
+  Expected<std::string> setAside(const Id& id);
+  /// Drops the row of a result that is gone from disk.
+  Status forgetMissing(const Id& id);
+  /// Who needs the result now; empty: nobody.
+  std::string useOf(const Id& id) const;
+  /// Writes to the database when results were used.
+  void flushTouched();
   Materializer& materializer() { return materializer_; }
   const Materializer& materializer() const { return materializer_; }
 
@@ -62,7 +74,9 @@ class Results {
   void placed(const Id& id, const Snapshot& sealed);
   bool madeByObuilder(const Id& id) const;
   Expected<std::vector<Id>> withChildren(const Id& id, bool recursive);
-  void flushTouched();
+  Status removeAll(const std::vector<Id>& order);
+  std::string useOfLocked(const Id& id) const;
+  Status refuseNeeded(const Id& id) const;
 
   Core& core_;
   mutable std::mutex mutex_;

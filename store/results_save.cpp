@@ -129,6 +129,7 @@ Status Results::savePlain(const Id& id, const std::optional<Id>& base, const std
   }
   faultPoint("result.rename");
   core_.durability.committed(TreeKind::result, id.str());
+  core_.manifests.recordLater(id);
   auto made = find(id);
   if (!made || !*made) return {};
   if (links) (*made)->setLinks(std::move(*links));

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <atomic>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -72,6 +73,16 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   /// Whether everything is here: the tree on disk is complete.
   bool plain() const { return plain_.load(std::memory_order_acquire); }
 
+  /// Files of the tree that are open, and when one was opened last (seconds since the epoch; 0: not
+  /// since this was asked). Thread-safe.
+  void fileOpened() {
+    ++openFiles_;
+    lastOpened_ = ::time(nullptr);
+  }
+  void fileClosed() { --openFiles_; }
+  int openFiles() const { return openFiles_; }
+  int64_t takeLastOpened() { return lastOpened_.exchange(0); }
+
   /// How many names the file has inside this tree. The first call walks the tree once, unless the
   /// counts are known from sealing it. Thread-safe.
   nlink_t linksInside(const BackingId& file) const;
@@ -81,6 +92,8 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
 
  private:
   void insert(Elsewhere directory);
+  std::atomic<int> openFiles_{0};
+  std::atomic<int64_t> lastOpened_{0};
 
   mutable std::mutex linksMutex_;
   mutable bool counted_ = false;  // guarded by linksMutex_

@@ -4,23 +4,27 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "store/caches.h"
 #include "store/core.h"
+#include "store/pruner.h"
 #include "store/recovery.h"
 #include "store/results.h"
+#include "store/verifier.h"
 
 namespace kilnfs {
 namespace {
 
 class DirectoryStore : public Store {
  public:
-  explicit DirectoryStore(std::unique_ptr<Core> core)
-      : core_(std::move(core)), results_(*core_), caches_(*core_) {}
+  DirectoryStore(std::unique_ptr<Core> core, const PruneLimits& limits)
+      : core_(std::move(core)),
+        results_(*core_),
+        caches_(*core_),
+        pruner_(*core_, results_, limits) {}
   Status load() { return results_.load(); }
 
   const std::string& root() const override { return core_->layout.root(); }
@@ -28,16 +32,7 @@ class DirectoryStore : public Store {
   const std::string& stateDir() const override { return core_->layout.state().path; }
   Events& events() override { return core_->events; }
 
-  Expected<Space> df() const override {
-    struct statvfs st = {};
-    if (::fstatvfs(core_->layout.result().fd.get(), &st) != 0) return failErrno("df " + root());
-    Space space;
-    space.totalBytes = static_cast<uint64_t>(st.f_blocks) * st.f_frsize;
-    space.freeBytes = static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
-    space.totalInodes = st.f_files;
-    space.freeInodes = st.f_favail;
-    return space;
-  }
+  Expected<Space> df() const override { return core_->df(); }
 
   Status build(const Id& id, const std::optional<Id>& base, User owner, Interrupt& interrupt,
                const BuildFn& fn) override {
@@ -66,11 +61,29 @@ class DirectoryStore : public Store {
   Expected<std::vector<CacheInfo>> caches() override { return caches_.list(); }
   bool hasCache(const CacheName& name) override { return caches_.has(name); }
 
+  Status setPinned(const Id& id, bool pinned) override { return results_.setPinned(id, pinned); }
+  Expected<std::vector<std::string>> pins() override { return core_->database->pins(); }
+  Expected<Usage> usage() override { return core_->database->totalUsage(); }
+  Expected<std::vector<Pruned>> prune(const PruneRequest& request, Interrupt& interrupt) override {
+    return pruner_.prune(request, interrupt);
+  }
+  Status makeRoom(const KeptFor& keep, Interrupt& interrupt) override {
+    return pruner_.makeRoom(keep, interrupt);
+  }
+  const PruneLimits& limits() const override { return pruner_.limits(); }
+  Expected<std::vector<Verified>> verify(const std::vector<Id>& ids, bool repair,
+                                         Interrupt& interrupt) override {
+    return Verifier(*core_, results_, repair, interrupt).run(ids);
+  }
   Status completeDeletes() override {
     auto plain = results_.materializer().drain();
     auto deleted = core_->trash.drain();
     return plain ? deleted : plain;
   }
+  Status completeRecords(Interrupt& interrupt) override {
+    return core_->manifests.drain(interrupt);
+  }
+  size_t pendingRecords() const override { return core_->manifests.pending(); }
   size_t pendingDeletes() const override { return core_->trash.pending(); }
   std::vector<std::string> sealedResults() const override {
     return results_.materializer().names();
@@ -80,6 +93,7 @@ class DirectoryStore : public Store {
   std::unique_ptr<Core> core_;  // first: the others use it
   Results results_;
   Caches caches_;
+  Pruner pruner_;
 };
 
 Expected<UniqueFd> takeLock(const Layout& layout, const std::string& mount) {
@@ -164,7 +178,8 @@ Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options 
   auto core = std::make_unique<Core>(std::move(*layout), std::move(*database), *mode, options,
                                      std::move(*lock));
   if (auto ok = recover(*core); !ok) return Failure(ok.error());
-  auto store = std::make_unique<DirectoryStore>(std::move(core));
+  if (auto ok = core->manifests.resume(); !ok) return Failure(ok.error());
+  auto store = std::make_unique<DirectoryStore>(std::move(core), options.limits);
   if (auto ok = store->load(); !ok) return Failure(ok.error());
   return store;
 }

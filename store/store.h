@@ -21,7 +21,9 @@
 #include "store/base/interrupt.h"
 #include "store/base/name.h"
 #include "store/events.h"
+#include "store/prune.h"
 #include "store/snapshot.h"
+#include "store/verify.h"
 #include "store/workspace.h"
 
 namespace kilnfs {
@@ -92,6 +94,7 @@ class Store {
     /// A build's command is to get its directory past the mount where that can be had: see
     /// Workspace::native. Whoever runs the command must put it in place.
     bool nativeBuilds = false;
+    PruneLimits limits = {};  // that hold always: see makeRoom()
   };
 
   /// Opens the store at `path`, making it (one level) if it does not exist, and takes its lock:
@@ -127,9 +130,9 @@ class Store {
   virtual Status build(const Id& id, const std::optional<Id>& base, User owner,
                        Interrupt& interrupt, const BuildFn& fn) = 0;
 
-  /// Deletes a result: ENOENT; ENOTEMPTY if results were built on it (see `recursive`); EBUSY if a
-  /// build in progress uses it, or one built on it, as base. Renames it away; the files are freed
-  /// in the background. Its log is deleted with it.
+  /// Deletes a result: ENOENT; ENOTEMPTY if results were built on it (see `recursive`); EBUSY if
+  /// it, or one built on it, is pinned, or a build in progress uses it as base. Renames it away;
+  /// the files are freed in the background. Its log is deleted with it.
   virtual Status remove(const Id& id, bool recursive) = 0;
 
   /// The result, or nothing. Repeated calls give the same object while somebody holds it.
@@ -151,6 +154,33 @@ class Store {
   virtual Expected<UniqueFd> createLog(const Id& id) = 0;
   /// ENOENT; EBUSY while `id` is being built. Never deletes a result's own files.
   virtual Status removeLog(const Id& id) = 0;
+
+  /// A pinned result is neither pruned nor deleted. The pin is on the id: it outlasts a repair.
+  /// ENOENT: no such result, or no pin to take away. To pin twice is no error.
+  virtual Status setPinned(const Id& id, bool pinned) = 0;
+  virtual Expected<std::vector<std::string>> pins() = 0;
+  /// Of all results, as far as it was measured.
+  virtual Expected<Usage> usage() = 0;
+
+  /// Deletes results until the limits are kept, the least recently used first; without limits,
+  /// those that the store was opened with. Never one that is pinned, that others were built on,
+  /// that is open, or that a build uses as its base. One object for each result, by id. What is
+  /// deleted is freed in the background. EINVAL: no limit at all. Blocks: measures results that
+  /// nobody has measured yet. EINTR: those deleted by then are.
+  virtual Expected<std::vector<Pruned>> prune(const PruneRequest& request,
+                                              Interrupt& interrupt) = 0;
+  /// Sees to it that the limits that the store was opened with are kept; to be called before space
+  /// is used. Waits until it has been freed. ENOSPC: nothing that may be pruned is left.
+  virtual Status makeRoom(const KeptFor& keep, Interrupt& interrupt) = 0;
+  virtual const PruneLimits& limits() const = 0;
+
+  /// Compares results (without ids: all) with what was recorded when they were saved; one that
+  /// has no record gets one. With `repair`, those that differ are moved to state/bad/, where they
+  /// are not served, so that they can be built again, and what was built on them is looked at
+  /// too; rows of results that are gone from disk are dropped. ENOENT: no such result. EINTR.
+  /// Blocks: reads all that is compared.
+  virtual Expected<std::vector<Verified>> verify(const std::vector<Id>& ids, bool repair,
+                                                 Interrupt& interrupt) = 0;
 
   // -- caches
 
@@ -180,6 +210,10 @@ class Store {
   virtual Status completeDeletes() = 0;
   /// Trees that wait for deletion.
   virtual size_t pendingDeletes() const = 0;
+  /// Blocks until all results so far are recorded for verify. EINTR.
+  virtual Status completeRecords(Interrupt& interrupt) = 0;
+  /// Results that wait for being recorded.
+  virtual size_t pendingRecords() const = 0;
 };
 
 }  // namespace kilnfs

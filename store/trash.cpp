@@ -47,9 +47,14 @@ size_t Trash::pending() const {
   return queue_.size() + (busy_ ? 1 : 0);
 }
 
-Status Trash::drain() {
+void Trash::wait() {
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
+}
+
+Status Trash::drain() {
+  wait();
+  const std::lock_guard lock(mutex_);
   if (error_.code == 0) return {};
   return Failure(std::exchange(error_, Error{0, {}}));
 }

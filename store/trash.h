@@ -27,7 +27,9 @@ class Trash {
   void adopt(const std::string& name);
 
   size_t pending() const;
-  /// Blocks until what was queued so far is deleted; gives the first error since the last call.
+  /// Blocks until what was queued so far is deleted.
+  void wait();
+  /// The same; gives the first error since the last call.
   Status drain();
 
  private:

@@ -50,9 +50,12 @@ Status Attempt::begin() {
 
 Status Attempt::run() {
   if (request_.timeout) deadline_ = Supervised::Clock::now() + *request_.timeout;
-  Status done = context_.store.build(
-      id_, request_.base, User{account_.uid, account_.gid}, stop_,
-      [this](const std::shared_ptr<Workspace>& tmpdir) { return inTmpdir(tmpdir); });
+  Status done = context_.makeRoom();
+  if (done) {
+    done = context_.store.build(
+        id_, request_.base, User{account_.uid, account_.gid}, stop_,
+        [this](const std::shared_ptr<Workspace>& tmpdir) { return inTmpdir(tmpdir); });
+  }
   if (done || done.error().code == EEXIST) return done;
   if (stop_.raised()) done = fail(ECANCELED, "the build was cancelled");
   explain(done.error().message.empty() ? describeErrno(done.error().code) : done.error().message);

@@ -37,6 +37,7 @@ Scheduler::Scheduler(Store& store, Leases& leases, Options options)
   for (unsigned i = 0; i < std::max(jobs, 1U); ++i) {
     threads_.emplace_back([this] { threadMain(); });
   }
+  if (store_.limits().any()) threads_.emplace_back([this] { watchSpace(); });
 }
 
 Scheduler::~Scheduler() {
@@ -306,7 +307,9 @@ void Scheduler::stop() {
     const auto jobs = active_;
     for (const auto& [id, job] : jobs) cancelJob(job, later);
     work_.notify_all();
+    watch_.notify_all();
   }
+  stopWatching_.raise();
   later.act();
   flushEvents();
   for (std::thread& thread : std::exchange(threads_, {})) thread.join();
@@ -346,6 +349,17 @@ BuildTotals Scheduler::totals() const {
 bool Scheduler::underWay(const Id& id) const {
   const std::lock_guard lock(*mutex_);
   return active_.count(id) != 0;
+}
+
+KeptFor Scheduler::needed() const {
+  const std::lock_guard lock(*mutex_);
+  KeptFor out;
+  for (const auto& [id, job] : active_) {
+    out.emplace(id, "it is being built");
+    const std::optional<Id>& base = job->asked.request.base;
+    if (base) out.emplace(*base, fmt::format("{}, which is to be built, has it as base", id.str()));
+  }
+  return out;
 }
 
 std::shared_ptr<Workspace> Scheduler::workspace(const Id& id) const {

@@ -37,6 +37,7 @@ class Scheduler : public Builds {
   std::vector<BuildStatus> list() const override;
   BuildTotals totals() const override;
   bool underWay(const Id& id) const override;
+  KeptFor needed() const override;
   std::shared_ptr<Workspace> workspace(const Id& id) const override;
   void stop() override;
 
@@ -65,11 +66,14 @@ class Scheduler : public Builds {
   void runJob(const JobPtr& job);
   void conclude(const JobPtr& job, const Attempt& attempt, const Status& done, Later& later);
   void show(const JobPtr& job, std::shared_ptr<Workspace> tmpdir);
+  void watchSpace();
 
   Store& store_;
   Leases& leases_;
   const Options options_;
   const Sources sources_;
+
+  Interrupt stopWatching_;
 
   // Shared with wakers that may outlive this object.
   const std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
@@ -81,6 +85,7 @@ class Scheduler : public Builds {
   BuildTotals totals_;
   std::deque<nlohmann::json> outbox_;  // events in the order of what happened
   bool stopping_ = false;
+  std::condition_variable watch_;
   std::condition_variable work_;  // ready_ or stopping_ changed
   std::condition_variable idle_;  // a job left active_
 

@@ -1,5 +1,6 @@
 // The scheduler's threads, and what is run on the caller's.
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -28,7 +29,10 @@ void Scheduler::threadMain() {
 
 void Scheduler::runJob(const JobPtr& job) {
   const auto began = std::chrono::steady_clock::now();
-  Attempt attempt({store_, leases_, sources_, options_}, job->id, job->asked.request,
+  const auto makeRoom = [&] {
+    return store_.limits().any() ? store_.makeRoom(needed(), *job->stop) : Status();
+  };
+  Attempt attempt({store_, leases_, sources_, options_, makeRoom}, job->id, job->asked.request,
                   job->asked.who, job->asked.account, *job->stop,
                   [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
   Status done = attempt.begin();
@@ -47,6 +51,25 @@ void Scheduler::runJob(const JobPtr& job) {
     conclude(job, attempt, done, later);
   }
   later.act();
+}
+
+/// Keeps the store's limits while builds use up space.
+void Scheduler::watchSpace() {
+  constexpr std::chrono::seconds kEvery{2};
+  Lock lock(*mutex_);
+  bool used = false;  // since the last check
+  while (!stopping_) {
+    watch_.wait_for(lock, kEvery);
+    if (stopping_ || (active_.empty() && !used)) continue;
+    used = !active_.empty();
+    lock.unlock();
+    // That there is no space left is said to the builds that begin, and to those that run by the
+    // file system.
+    if (auto ok = store_.makeRoom(needed(), stopWatching_); !ok) {
+      spdlog::debug("{}", ok.error().message);
+    }
+    lock.lock();
+  }
 }
 
 /// What the end of an attempt means for its job.
@@ -114,9 +137,12 @@ Status Scheduler::importTree(const Id& id, const std::string& source, const Requ
   flushEvents();
   interrupt.onRaise([job] { job->stop->raise(); });
   Transfer transfer(store_, options_, who);
-  Status done =
-      transfer.importTree(id, source, *account, *job->stop,
-                          [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
+  Status done = store_.makeRoom(needed(), *job->stop);
+  if (done) {
+    done = transfer.importTree(
+        id, source, *account, *job->stop,
+        [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
+  }
   Later later;
   {
     const std::lock_guard lock(*mutex_);

@@ -61,13 +61,26 @@ struct ExportCommand {
   Id id;
   std::string destination;
 };
+struct PinCommand {
+  Id id;
+  bool pin = true;  // else unpin
+};
+struct PruneCommand {
+  PruneLimits limits;  // none: those of the daemon
+  bool dryRun = false;
+};
+struct VerifyCommand {
+  std::vector<Id> ids;  // none: all
+  bool repair = false;
+};
 struct CompleteDeletesCommand {};
 struct StatusCommand {};
 struct HelpCommand {};
 
 using Command = std::variant<BuildCommand, WaitCommand, FollowCommand, CancelCommand, DeleteCommand,
                              DeleteCacheCommand, LeaseCommand, ReleaseCommand, ImportCommand,
-                             ExportCommand, CompleteDeletesCommand, StatusCommand, HelpCommand>;
+                             ExportCommand, PinCommand, PruneCommand, VerifyCommand,
+                             CompleteDeletesCommand, StatusCommand, HelpCommand>;
 
 /// Understands one command. EINVAL with a sentence that names the word at fault and says what
 /// would be right; EOPNOTSUPP for what the grammar has but this version does not do.
@@ -75,9 +88,6 @@ Expected<Command> parseCommand(const Words& words);
 
 /// The names of the commands, for messages, completion and the client.
 std::vector<std::string> commandNames();
-
-/// 90, 90s, 5m, 2h, 1d, 500ms. EINVAL also for zero and for what does not fit.
-Expected<std::chrono::milliseconds> parseDuration(std::string_view text);
 
 /// The text that a reader of `control` gets who has written nothing.
 std::string controlHelp();

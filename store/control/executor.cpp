@@ -174,8 +174,50 @@ Answer Executor::run(const ExportCommand& command, const Call& call) {
                   command.id);
 }
 
-Answer Executor::run(const CompleteDeletesCommand& /*command*/, const Call& /*call*/) {
-  const Status done = store_.completeDeletes();
+Answer Executor::run(const PinCommand& command, const Call& /*call*/) {
+  return answered(store_.setPinned(command.id, command.pin), command.id);
+}
+
+Answer Executor::run(const PruneCommand& command, const Call& call) {
+  auto pruned = store_.prune({command.limits, command.dryRun, builds_.needed()}, call.interrupt);
+  if (!pruned) return failed(pruned.error());
+  json results = json::array();
+  uint64_t bytes = 0;
+  for (const Pruned& each : *pruned) {
+    json object = {{"id", each.id}, {"action", actionName(each.action)}, {"why", each.why}};
+    if (each.bytes != 0) object["bytes"] = each.bytes;
+    if (each.action != Pruned::Action::kept) bytes += each.bytes;
+    results.push_back(std::move(object));
+  }
+  json fields = {{"results", std::move(results)}};
+  if (bytes != 0) fields["bytes"] = bytes;
+  return answered(std::move(fields));
+}
+
+Answer Executor::run(const VerifyCommand& command, const Call& call) {
+  auto verified = store_.verify(command.ids, command.repair, call.interrupt);
+  if (!verified) return failed(verified.error());
+  json results = json::array();
+  size_t bad = 0;
+  for (const Verified& each : *verified) {
+    json object = {{"id", each.id}, {"action", actionName(each.action)}, {"why", each.why}};
+    if (each.repaired) object["repaired"] = true;
+    results.push_back(std::move(object));
+    const bool wrong =
+        each.action == Verified::Action::differs || each.action == Verified::Action::missing;
+    bad += wrong && !each.repaired ? 1 : 0;
+  }
+  json fields = {{"results", std::move(results)}};
+  if (bad == 0) return answered(std::move(fields));
+  return failed(
+      Error{EIO, fmt::format("{} of {} results are not what was saved{}", bad, verified->size(),
+                             command.repair ? "" : "; see verify --repair")},
+      std::move(fields));
+}
+
+Answer Executor::run(const CompleteDeletesCommand& /*command*/, const Call& call) {
+  Status done = store_.completeDeletes();
+  if (done) done = store_.completeRecords(call.interrupt);
   return done ? answered(json::object()) : failed(done.error());
 }
 

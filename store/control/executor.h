@@ -47,6 +47,9 @@ class Executor {
   Answer run(const ReleaseCommand& command, const Call& call);
   Answer run(const ImportCommand& command, const Call& call);
   Answer run(const ExportCommand& command, const Call& call);
+  Answer run(const PinCommand& command, const Call& call);
+  Answer run(const PruneCommand& command, const Call& call);
+  Answer run(const VerifyCommand& command, const Call& call);
   Answer run(const CompleteDeletesCommand& command, const Call& call);
   Answer run(const StatusCommand& command, const Call& call);
   Answer run(const HelpCommand& command, const Call& call);

@@ -57,13 +57,19 @@ Expected<json> statusObject(Store& store, const Leases& leases, const Builds& bu
     out["caches"].push_back(
         {{"name", cache.name.str()}, {"generation", cache.generation}, {"leases", cache.leases}});
   }
+  auto pins = store.pins();
+  if (!pins) return Failure(pins.error());
+  out["pins"] = std::move(*pins);
+  out["recording"] = {{"queued", store.pendingRecords()}};
   out["materializer"] = {{"queued", store.sealedResults().size()}};
   auto space = store.df();
   if (!space) return Failure(space.error());
-  out["space"] = {
-      {"total_bytes", space->totalBytes},     {"free_bytes", space->freeBytes},
-      {"total_inodes", space->totalInodes},   {"free_inodes", space->freeInodes},
-      {"free_percent", space->freePercent()}, {"pending_deletes", store.pendingDeletes()}};
+  auto usage = store.usage();
+  if (!usage) return Failure(usage.error());
+  out["space"] = {{"total_bytes", space->totalBytes},         {"free_bytes", space->freeBytes},
+                  {"total_inodes", space->totalInodes},       {"free_inodes", space->freeInodes},
+                  {"free_percent", space->freePercent()},     {"results_bytes", usage->bytes},
+                  {"pending_deletes", store.pendingDeletes()}};
   return out;
 }
 

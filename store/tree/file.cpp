@@ -15,7 +15,16 @@ File::File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace
       writable_(writable),
       workspace_(std::move(workspace)) {}
 
+File::File(InodePtr inode, UniqueFd fd, std::shared_ptr<Snapshot> snapshot)
+    : inode_(std::move(inode)),
+      fd_(std::move(fd)),
+      writable_(false),
+      snapshot_(std::move(snapshot)) {
+  snapshot_->fileOpened();
+}
+
 File::~File() {
+  if (snapshot_) snapshot_->fileClosed();
   // Before the descriptor is closed: nobody may move it after that.
   if (!writable_ && workspace_) inode_->tree().removeReader(*inode_, this);
   if (mayBeMapped_ && workspace_) {

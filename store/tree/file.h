@@ -5,6 +5,7 @@
 
 #include "store/base/error.h"
 #include "store/base/fd.h"
+#include "store/snapshot.h"
 #include "store/tree/inode.h"
 #include "store/workspace.h"
 
@@ -12,8 +13,10 @@ namespace kilnfs {
 
 class File {
  public:
-  /// `workspace` may be null (a snapshot's file); it was told of the open already.
+  /// Of a workspace, which was told of the open already.
   File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace> workspace);
+  /// Of a snapshot.
+  File(InodePtr inode, UniqueFd fd, std::shared_ptr<Snapshot> snapshot);
   ~File();
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -48,7 +51,8 @@ class File {
   UniqueFd fd_;
   const bool writable_;
   bool mayBeMapped_ = false;
-  const std::shared_ptr<Workspace> workspace_;
+  const std::shared_ptr<Workspace> workspace_;  // one of the two
+  const std::shared_ptr<Snapshot> snapshot_;
 };
 
 }  // namespace kilnfs

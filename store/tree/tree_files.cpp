@@ -44,7 +44,10 @@ Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeep
   if (!opened && opened.error().code == EPERM && quiet != 0) opened = openBacking(inode, backing);
   if (!opened) return Failure(opened.error());
   if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSetId(opened->fd.get());
-  if (workspace_) workspace_->opened(writable);
+  if (snapshot_) {
+    return std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), snapshot_);
+  }
+  workspace_->opened(writable);
   auto file = std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
   if (!writable && isShared(inode)) addReader(inode, file.get());
   return file;

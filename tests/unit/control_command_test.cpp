@@ -70,6 +70,22 @@ TEST(ParseCommand, UnderstandsTheOthers) {
   EXPECT_TRUE(parsed<ReleaseCommand>("release npm.3 --discard").discard);
   EXPECT_EQ(parsed<ImportCommand>("import a '/b c'").source, "/b c");
   EXPECT_EQ(parsed<ExportCommand>("export a d").destination, "d");
+  EXPECT_TRUE(parsed<PinCommand>("pin a").pin);
+  EXPECT_FALSE(parsed<PinCommand>("unpin a").pin);
+  const auto prune =
+      parsed<PruneCommand>("prune --before 2h --max-used=10G --min-free 15% --max 100 --dry-run");
+  EXPECT_EQ(prune.limits.before, std::chrono::hours(2));
+  EXPECT_EQ(prune.limits.maxUsed, 10ULL << 30);
+  EXPECT_EQ(std::get<double>(*prune.limits.minFree), 15.0);
+  EXPECT_EQ(prune.limits.maxCount, 100U);
+  EXPECT_TRUE(prune.dryRun);
+  EXPECT_FALSE(parsed<PruneCommand>("prune").limits.any());
+  EXPECT_EQ(parsed<PruneCommand>("prune --max 0").limits.maxCount, 0U);
+  EXPECT_EQ(std::get<uint64_t>(*parsed<PruneCommand>("prune --min-free 5G").limits.minFree),
+            5ULL << 30);
+  EXPECT_TRUE(parsed<VerifyCommand>("verify").ids.empty());
+  EXPECT_EQ(parsed<VerifyCommand>("verify a --repair b").ids.size(), 2U);
+  EXPECT_TRUE(parsed<VerifyCommand>("verify --repair").repair);
   parsed<CompleteDeletesCommand>("complete-deletes");
   parsed<StatusCommand>("status");
   parsed<HelpCommand>("help");
@@ -136,9 +152,16 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"build x --sandbox jail -c a", EINVAL, "use host"},
         Bad{"build x --sandbox root -c a", EOPNOTSUPP, "later version"},
         Bad{"build x --network none -c a", EOPNOTSUPP, "later version"},
-        Bad{"prune --max 3", EOPNOTSUPP, "later version"},
-        Bad{"verify", EOPNOTSUPP, "later version"}, Bad{"pin x", EOPNOTSUPP, "later version"},
-        Bad{"unpin x", EOPNOTSUPP, "later version"},
+        Bad{"prune x", EINVAL, "unexpected word 'x'"},
+        Bad{"prune --max -1", EINVAL, "--max '-1': use the number of results"},
+        Bad{"prune --max 3x", EINVAL, "use the number"},
+        Bad{"prune --before 0", EINVAL, "not a duration"},
+        Bad{"prune --max-used 1.5G", EINVAL, "not a size"},
+        Bad{"prune --min-free 101%", EINVAL, "not a percentage"},
+        Bad{"prune --min-free", EINVAL, "needs a size or percentage"},
+        Bad{"prune --dry-run=1", EINVAL, "takes no value"},
+        Bad{"verify a/b", EINVAL, "not a valid id"}, Bad{"pin", EINVAL, "missing"},
+        Bad{"pin a b", EINVAL, "unexpected word 'b'"}, Bad{"unpin ..", EINVAL, "not a valid id"},
         Bad{"wait", EINVAL, "something is missing; usage: wait ID..."},
         Bad{"wait a b/", EINVAL, "not a valid id"}, Bad{"delete", EINVAL, "missing"},
         Bad{"delete a b", EINVAL, "unexpected word 'b'"}, Bad{"import a", EINVAL, "missing"},
@@ -158,19 +181,6 @@ TEST(ParseCommand, HostileBytesStayOnTheirLine) {
   ASSERT_FALSE(command);
   EXPECT_EQ(command.error().message.find('\n'), std::string::npos);
   EXPECT_EQ(command.error().message.find('\x1b'), std::string::npos);
-}
-
-TEST(ParseDuration, Units) {
-  EXPECT_EQ(*parseDuration("90"), milliseconds(90000));
-  EXPECT_EQ(*parseDuration("90s"), milliseconds(90000));
-  EXPECT_EQ(*parseDuration("5m"), milliseconds(300000));
-  EXPECT_EQ(*parseDuration("2h"), milliseconds(7200000));
-  EXPECT_EQ(*parseDuration("1d"), milliseconds(86400000));
-  EXPECT_EQ(*parseDuration("500ms"), milliseconds(500));
-  for (const char* bad : {"", "s", "ms", "-1", "+1", "1.5", "1x", "0", "0ms", " 1", "1 ",
-                          "99999999d", "99999999999999999999"}) {
-    EXPECT_FALSE(parseDuration(bad)) << bad;
-  }
 }
 
 }  // namespace

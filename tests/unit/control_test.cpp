@@ -182,7 +182,7 @@ TEST_F(ControlTest, NamesOfWhatIsThereOrNot) {
   EXPECT_EQ(file.ask("release none.1")["errno"], "ENOENT");
   EXPECT_EQ(file.ask("export none x")["errno"], "ENOENT");
   EXPECT_EQ(file.ask("import a none")["errno"], "ENOENT");
-  EXPECT_EQ(file.ask("prune")["errno"], "EOPNOTSUPP");
+  EXPECT_EQ(file.ask("build x --sandbox root -c a")["errno"], "EOPNOTSUPP");
   EXPECT_EQ(file.ask("frobnicate")["errno"], "EINVAL");
   EXPECT_NE(file.ask("help")["help"].get<std::string>().find("build [ID]"), std::string::npos);
 }
@@ -318,6 +318,41 @@ TEST_F(ControlTest, ATagLastsUntilItIsReleased) {
 }
 
 // -- reports
+
+TEST_F(ControlTest, PinPruneAndVerify) {
+  Open file = open();
+  for (const char* name : {"a", "b", "c"}) {
+    ASSERT_EQ(file.write("build " + std::string(name) + " --wait -c 'echo 1 >f'\n"), 0);
+  }
+  ASSERT_EQ(file.write("complete-deletes\n"), 0);
+  file.readAll();
+  EXPECT_EQ(file.ask("pin a"), json::parse(R"({"ok":true,"id":"a"})"));
+  EXPECT_EQ(file.ask("pin x")["errno"], "ENOENT");
+  EXPECT_EQ(file.ask("delete a")["errno"], "EBUSY");
+  EXPECT_EQ(file.ask("status")["pins"], json::array({"a"}));
+  const json dry = file.ask("prune --max 0 --dry-run");
+  ASSERT_EQ(dry["results"].size(), 3U);
+  EXPECT_EQ(dry["results"][0]["id"], "a");
+  EXPECT_EQ(dry["results"][0]["action"], "kept");
+  EXPECT_EQ(dry["results"][0]["why"], "it is pinned");
+  EXPECT_EQ(dry["results"][1]["action"], "would-delete");
+  EXPECT_EQ(file.ask("prune --max 2")["results"][1]["action"], "deleted");
+  EXPECT_EQ(file.ask("prune")["errno"], "EINVAL");
+  json verified = file.ask("verify");
+  EXPECT_EQ(verified["ok"], true);
+  ASSERT_EQ(verified["results"].size(), 2U);
+  EXPECT_EQ(verified["results"][1]["action"], "ok");
+  writeFile(dir_ / "store/result/c/f", "2\n");
+  verified = file.ask("verify c a");
+  EXPECT_EQ(verified["errno"], "EIO");
+  EXPECT_EQ(verified["results"][0]["action"], "differs");
+  EXPECT_EQ(verified["results"][1]["action"], "ok");
+  verified = file.ask("verify --repair");
+  EXPECT_EQ(verified["ok"], true) << "nothing is left to be done";
+  EXPECT_EQ(verified["results"][1]["repaired"], true);
+  EXPECT_FALSE(store_->hasResult(*Id::parse("c")));
+  EXPECT_EQ(file.ask("unpin a")["ok"], true);
+}
 
 TEST_F(ControlTest, StatusIsOneObject) {
   Open file = open();

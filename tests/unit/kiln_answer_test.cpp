@@ -76,6 +76,18 @@ TEST(KilnStatus, TablesForPeople) {
   EXPECT_THAT(text, Not(HasSubstr("ok")));
 }
 
+TEST(KilnStatus, ResultsAreATableAndASum) {
+  const auto answer = nlohmann::json::parse(R"({"ok":true,"bytes":4096,"results":[
+    {"id":"a","action":"kept","why":"it is pinned"},
+    {"id":"bb","action":"deleted","bytes":4096,"why":"not used for 3 d"}]})");
+  EXPECT_EQ(answerText(answer),
+            "  id  action   bytes    why\n"
+            "  bb  deleted  4.0 KiB  not used for 3 d\n"
+            "  a   kept     -        it is pinned\n"
+            "1 deleted, 1 kept\n");
+  EXPECT_EQ(answerText(nlohmann::json::parse(R"({"results":[]})")), "no results\n");
+}
+
 TEST(KilnStatus, StrangeAnswersAreShownNotFatal) {
   for (const char* text : {R"({"builds":[1,"x",null,[2]]})", R"({"builds":{"a":[1]}})",
                            R"({"builds":[{"a":{"b":1}},{"c":true}]})", "{}"}) {

@@ -115,8 +115,13 @@ int printJson(const Answer& answer) {
 
 // What stays on the screen of the answer to a command that is no build.
 int printAnswer(const Answer& answer) {
-  if (!answer.ok) return complain(failureText(answer), exitStatus(answer));
-  const auto text = answerText(answer.json);
+  // What was found wrong is an answer too.
+  const bool found = answer.json.contains("results");
+  const auto text = answer.ok || found ? answerText(answer.json) : std::string();
+  if (!answer.ok) {
+    (void)writeAll(STDOUT_FILENO, text, "stdout");
+    return complain(failureText(answer), exitStatus(answer));
+  }
   if (text.empty()) return 0;
   const auto written = writeAll(STDOUT_FILENO, text, "stdout");
   return written ? 0 : complain(written.error().message);
@@ -167,7 +172,8 @@ int runControlCommand(const std::string& mount, const Words& words, bool json) {
   if (!control) return failed(control.error());
   const auto line = withAbsolutePaths(words, workingDirectory());
   const bool copies = words[0] == "import" || words[0] == "export";
-  const bool waits = copies || words[0] == "wait" || words[0] == "complete-deletes";
+  const bool waits = copies || words[0] == "wait" || words[0] == "complete-deletes" ||
+                     words[0] == "prune" || words[0] == "verify";
   if (waits) ignoreStops();
   StatusLine status;
   const std::string what = words[0] + (words.size() > 1 ? " " + words[1] : "");

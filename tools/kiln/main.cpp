@@ -26,7 +26,11 @@ constexpr const char* kUsage = R"(usage: kiln [--mount DIR] [--json] COMMAND ...
   lease NAME --as TAG [--ttl DUR]              release LEASE [--discard]
   delete ID [--recursive]                      delete-cache NAME [--force]
   import ID SOURCE                             export ID DEST
-  complete-deletes                             help [control]
+  pin ID           keep a result               unpin ID
+  prune [--before DUR] [--max-used SIZE] [--min-free SIZE|PCT] [--max N] [--dry-run]
+                   delete results, the least recently used first, until the limits are kept
+  verify [ID...] [--repair]                    complete-deletes
+  help [control]
 
 The mount is --mount DIR, else $KILN_MOUNT, else the only one there is. Any other command goes to
 the store as it is; `kiln help control` shows what the store understands.

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <ctime>
+#include <map>
 #include <vector>
+
+#include "store/base/units.h"
 
 namespace kilnfs {
 namespace {
@@ -14,17 +17,6 @@ using nlohmann::json;
 // Bytes of a store's names may be no UTF-8; they are shown as U+FFFD then.
 std::string dumped(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-std::string bytesText(double bytes) {
-  constexpr double kStep = 1024;
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  size_t unit = 0;
-  while (bytes >= kStep && unit + 1 < std::size(kUnits)) {
-    bytes /= kStep;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
 }
 
 std::string clockText(int64_t seconds) {
@@ -47,8 +39,8 @@ std::string cell(const std::string& name, const json& value) {
     const auto text = value.get<std::string>();
     return text.empty() ? "-" : text;
   }
-  if (value.is_number() && name.ends_with("bytes")) return bytesText(value.get<double>());
-  if (value.is_number() && name.ends_with("Bytes")) return bytesText(value.get<double>());
+  if (value.is_number() && name.ends_with("bytes")) return sizeText(value.get<double>());
+  if (value.is_number() && name.ends_with("Bytes")) return sizeText(value.get<double>());
   // A count may have the name of a time.
   if (value.is_number_integer() && isTime(name) && value.get<int64_t>() > kFirstTime) {
     return clockText(value.get<int64_t>());
@@ -116,6 +108,25 @@ std::string members(const json& object) {
   return out;
 }
 
+// Those of which something has to be said before those of which not.
+std::string resultsText(const json& results) {
+  json sorted = json::array();
+  std::map<std::string, size_t> counts;
+  for (const bool quiet : {false, true}) {
+    for (const auto& result : results) {
+      if (!result.is_object()) continue;
+      const std::string action = result.value("action", "-");
+      if ((action == "kept" || action == "ok") != quiet) continue;
+      ++counts[action];
+      sorted.push_back(result);
+    }
+  }
+  std::string out = table(sorted);
+  std::vector<std::string> sums;
+  for (const auto& [action, count] : counts) sums.push_back(fmt::format("{} {}", count, action));
+  return out + (sums.empty() ? "no results" : fmt::format("{}", fmt::join(sums, ", "))) + "\n";
+}
+
 }  // namespace
 
 std::string statusTable(const json& status) {
@@ -155,6 +166,8 @@ std::string buildState(const json& status, const std::string& id) {
 }
 
 std::string answerText(const json& answer) {
+  const auto results = answer.find("results");
+  if (results != answer.end() && results->is_array()) return resultsText(*results);
   const auto builds = answer.find("builds");
   if (builds != answer.end() && builds->is_array()) {
     std::string out;

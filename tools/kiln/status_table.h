@@ -13,7 +13,8 @@ std::string statusTable(const nlohmann::json& status);
 /// "running", or "queued, 3 before it", from an answer to `status`; "waiting" for an unknown id.
 std::string buildState(const nlohmann::json& status, const std::string& id);
 
-/// "ID: STATE" for each build in an answer; else its members but for `ok`, "name: value" a line.
+/// "ID: STATE" for each build in an answer; a table of results, and their sum; else its members but
+/// for `ok`, "name: value" a line.
 std::string answerText(const nlohmann::json& answer);
 
 }  // namespace kilnfs

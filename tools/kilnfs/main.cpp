@@ -158,7 +158,8 @@ int serve(const DaemonOptions& options, const sigset_t& signals, Background back
   auto store = Store::create(options.store, {.mode = options.mode,
                                              .mount = options.mount,
                                              .plainWorkspaces = false,
-                                             .nativeBuilds = options.overlay});
+                                             .nativeBuilds = options.overlay,
+                                             .limits = options.limits});
   if (!store) return complain(store.error());
   early.moveTo((*store)->stateDir());
   const auto leases = Leases::create(**store, {options.linger, Leases::Options{}.poll});

@@ -62,6 +62,14 @@ Status setValue(const std::string& name, const std::string& value, DaemonOptions
     options.linger = std::chrono::seconds(*seconds);
   } else if (name == "fault") {
     options.fault = value;
+  } else if (name == "max_used") {
+    const auto size = parseSize(value);
+    if (!size) return fail(EINVAL, "option max_used: " + size.error().message);
+    options.limits.maxUsed = *size;
+  } else if (name == "min_free") {
+    const auto portion = parsePortion(value);
+    if (!portion) return fail(EINVAL, "option min_free: " + portion.error().message);
+    options.limits.minFree = *portion;
   } else if (name == "context" || name == "fscontext" || name == "defcontext" ||
              name == "rootcontext") {
     options.forFuse.push_back(name + "=" + value);
@@ -103,6 +111,8 @@ Options for -o, separated by commas:
   control_gid=GID          its group
   no_overlay               builds through the mount, not past it at native speed
   linger=SECONDS           how long an interactive shell keeps a lease it left (default: 2)
+  max_used=SIZE            results that are not used go when all take more (10G, 500M)
+  min_free=SIZE|PCT        results that are not used go when less is free (20G, 10%)
   allow_other              let other users see the mount (default if root mounts it)
   no_allow_other           do not
   and those of mount(8); nosuid and nodev are the default)";

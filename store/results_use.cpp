@@ -1,0 +1,125 @@
+// Which results are in use, and what follows from it.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "store/results.h"
+
+namespace kilnfs {
+
+Status Results::setPinned(const Id& id, bool pinned) {
+  const std::lock_guard lock(mutex_);
+  if (!has(id)) {
+    // A pin may outlast its result.
+    auto pins = core_.database->pins();
+    if (!pins) return Failure(pins.error());
+    if (pinned || std::find(pins->begin(), pins->end(), id.str()) == pins->end()) {
+      return fail(ENOENT, fmt::format("{}: no such result", id.str()));
+    }
+  }
+  return core_.database->setPinned(id.str(), pinned);
+}
+
+Status Results::refuseNeeded(const Id& id) const {
+  if (bases_.count(id.str()) != 0) {
+    return fail(EBUSY, fmt::format("a running build uses {} as its base", id.str()));
+  }
+  auto row = core_.database->build(id.str());
+  if (!row) return Failure(row.error());
+  if (*row && (*row)->pinned) {
+    return fail(EBUSY, fmt::format("{} is pinned: unpin it first", id.str()));
+  }
+  return {};
+}
+
+std::string Results::useOf(const Id& id) const {
+  const std::lock_guard lock(mutex_);
+  return useOfLocked(id);
+}
+
+std::string Results::useOfLocked(const Id& id) const {
+  if (bases_.count(id.str()) != 0) return "a running build uses it as its base";
+  for (const auto* known : {&plain_, &known_}) {
+    const auto slot = known->find(id.str());
+    const auto snapshot = slot != known->end() ? slot->second.lock() : nullptr;
+    if (snapshot && snapshot->openFiles() > 0) return "a file in it is open";
+  }
+  return {};
+}
+
+Status Results::removeUnused(const Id& id) {
+  const std::lock_guard lock(mutex_);
+  if (!has(id)) return fail(ENOENT, "it was deleted meanwhile");
+  if (const std::string use = useOfLocked(id); !use.empty()) return fail(EBUSY, use);
+  if (auto ok = refuseNeeded(id); !ok) return ok;
+  auto order = withChildren(id, false);
+  if (!order) return Failure(order.error());
+  return removeAll(*order);
+}
+
+Status Results::forgetMissing(const Id& id) {
+  const std::lock_guard lock(mutex_);
+  if (has(id)) return {};  // it is back
+  core_.manifests.forget(id);
+  known_.erase(id.str());
+  plain_.erase(id.str());
+  return core_.database->abandonBuild(id.str());
+}
+
+Expected<std::string> Results::setAside(const Id& id) {
+  const std::lock_guard lock(mutex_);
+  const std::string& name = id.str();
+  if (bases_.count(name) != 0) return fail(EBUSY, "a running build uses it as its base");
+  // What is not plain yet may lie over it, and would not find it after a restart.
+  if (materializer_.pending() > 0) return fail(EBUSY, "results are still being put in place");
+  const Area& state = core_.layout.state();
+  if (::mkdirat(state.fd.get(), "bad", 0700) != 0 && errno != EEXIST) {
+    return failErrno("make state/bad");
+  }
+  if (auto ok = core_.durability.changing(TreeKind::result, name); !ok) return Failure(ok.error());
+  std::string aside = "bad/" + name;
+  Status moved = renameInStore(core_.layout.result(), name, state, aside);
+  for (int i = 1; !moved && moved.error().code == EEXIST; ++i) {
+    aside = fmt::format("bad/{}.{}", name, i);
+    moved = renameInStore(core_.layout.result(), name, state, aside);
+  }
+  if (!moved) return Failure(moved.error());
+  for (auto* all : {&plain_, &known_}) {
+    const auto slot = all->find(name);
+    if (slot == all->end()) continue;
+    const auto held = slot->second.lock();
+    if (held && held->plain()) held->moved(state.fd.get(), state.path, aside);
+    all->erase(slot);
+  }
+  std::erase_if(recent_, [&](const auto& kept) { return kept->key() == "results/" + name; });
+  core_.manifests.forget(id);
+  if (auto ok = core_.database->abandonBuild(name); !ok) spdlog::error("{}", ok.error().message);
+  core_.events.post({{"event", "result"}, {"id", name}, {"state", "deleted"}, {"aside", aside}});
+  return fmt::format("set aside as state/{}", aside);
+}
+
+void Results::flushTouched() {
+  std::map<std::string, int64_t> times;
+  {
+    const std::lock_guard lock(mutex_);
+    times.swap(touched_);
+    // Who has a file open uses it, and goes on to.
+    for (const auto* all : {&plain_, &known_}) {
+      for (const auto& [id, known] : *all) {
+        const auto snapshot = known.lock();
+        if (!snapshot) continue;
+        const int64_t opened = snapshot->takeLastOpened();
+        if (opened == 0 && snapshot->openFiles() == 0) continue;
+        int64_t& used = times[id];
+        used = std::max(used, snapshot->openFiles() > 0 ? ::time(nullptr) : opened);
+      }
+    }
+  }
+  if (times.empty()) return;
+  if (auto ok = core_.database->setUsed(times); !ok) spdlog::warn("{}", ok.error().message);
+}
+
+}  // namespace kilnfs
