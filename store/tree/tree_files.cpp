@@ -164,13 +164,16 @@ Status apply(int fd, const SetAttributes& wanted, const File* file) {
 Expected<struct stat> Tree::setattr(Inode& inode, const SetAttributes& wanted, const File* file) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  // A copy is cut as it is made: there may be nothing left to cut then, and no time that moves.
+  SetAttributes changes = wanted;
+  if (wanted.size && !wanted.mtime && isShared(inode)) changes.mtime = timespec{0, UTIME_NOW};
   const std::optional<uint64_t> keep =
       wanted.size ? std::optional(static_cast<uint64_t>(*wanted.size)) : std::nullopt;
   if (auto ok = own(inode, keep); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
-  if (auto done = apply(opened->fd.get(), wanted, file); !done) return Failure(done.error());
+  if (auto done = apply(opened->fd.get(), changes, file); !done) return Failure(done.error());
   changed(opened->attributes);
   struct stat st;
   if (::fstat(opened->fd.get(), &st) != 0) return fail(errno);
