@@ -117,20 +117,20 @@ LEASE_ROW_ON(Row53And54_NoChangeReachesTheSnapshot, nullptr) {
   std::string lease = site.lease(cache);
   put(site.mnt("leases/" + lease + "/f"), "content");
   ASSERT_EQ(::setxattr(site.mnt("leases/" + lease + "/f").c_str(), "user.old", "v", 1, 0), 0);
-  ASSERT_TRUE(site.command("release " + lease).ok);
+  ASSERT_TRUE(site.release(lease).ok);
   lease = site.lease(cache);
   const std::string before = all(site.mnt("leases/" + lease));
-  ASSERT_TRUE(site.command("release " + lease + " --discard").ok);
+  ASSERT_TRUE(site.release(lease, " --discard").ok);
   for (const auto& change : kChanges) {
     lease = site.lease(cache);
     ASSERT_EQ(::chdir(site.mnt("leases/" + lease).c_str()), 0);
     EXPECT_EQ(change(), 0);
     EXPECT_NE(all("."), before);
     ASSERT_EQ(::chdir("/"), 0);
-    ASSERT_TRUE(site.command("release " + lease + " --discard").ok);
+    ASSERT_TRUE(site.release(lease, " --discard").ok);
     lease = site.lease(cache);
     EXPECT_EQ(all(site.mnt("leases/" + lease)), before);
-    ASSERT_TRUE(site.command("release " + lease + " --discard").ok);
+    ASSERT_TRUE(site.release(lease, " --discard").ok);
   }
 }
 

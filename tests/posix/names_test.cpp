@@ -258,7 +258,7 @@ LEASE_ROW_ON(Row15_NothingMovesBetweenTrees, [] { put("f", "x"); }) {
   put(there, "y");
   EXPECT_EQ(code(::rename(there.c_str(), "g")), EXDEV);
   EXPECT_EQ(code(::link(there.c_str(), "g")), EXDEV);
-  EXPECT_TRUE(site.command("release " + other + " --discard").ok);
+  EXPECT_TRUE(site.release(other, " --discard").ok);
 }
 
 ROW_ON(Row16_RenameFlags, [] {

@@ -45,14 +45,14 @@ void Posix::inLease(const Part& prepare, const Part& body) {
   if (prepare) prepare();
   if (GetParam() == Kind::filled) {
     std::filesystem::current_path(former_);
-    const Answer released = site.command("release " + lease);
+    const Answer released = site.release(lease);
     ASSERT_TRUE(released.ok) << released.text;
     lease = site.lease(cache);
     std::filesystem::current_path(site.mnt("leases/" + lease));
   }
   body();
   std::filesystem::current_path(former_);
-  const Answer released = site.command("release " + lease + " --discard");
+  const Answer released = site.release(lease, " --discard");
   EXPECT_TRUE(released.ok) << released.text;
 }
 

@@ -47,7 +47,7 @@ class RandomOperations : public ::testing::TestWithParam<Kind> {
     tree_ = Site::get().mnt("leases/" + lease_);
   }
   void release(const std::string& how = "") {
-    const Answer answer = Site::get().command("release " + lease_ + how);
+    const Answer answer = Site::get().release(lease_, how);
     EXPECT_TRUE(answer.ok) << answer.text;
   }
 

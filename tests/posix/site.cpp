@@ -72,7 +72,7 @@ Site::Site() : dir_(place()) {
   EXPECT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
   for (const std::string& path : {mnt(), scratch()}) EXPECT_EQ(::mkdir(path.c_str(), 0755), 0);
   std::vector<std::string> options;
-  const std::string wanted = environment("KILNFS_POSIX_OPTIONS", "");
+  const std::string wanted = environment("KILNFS_POSIX_OPTIONS", "no_overlay");
   if (!wanted.empty()) options.push_back(wanted);
   daemon_ = std::make_unique<Daemon>(store(), mnt(), options);
   EXPECT_TRUE(daemon_->mounted()) << daemon_->log();
@@ -102,6 +102,14 @@ std::string Site::lease(const std::string& name) const {
   EXPECT_TRUE(answer.ok) << answer.text;
   const auto json = nlohmann::json::parse(answer.text, nullptr, false);
   return json.is_object() ? json.value("lease", "") : "";
+}
+
+Answer Site::release(const std::string& lease, const std::string& how) const {
+  Answer answer;
+  do {
+    answer = command("release " + lease + how);
+  } while (answer.text.find("\"EBUSY\"") != std::string::npos);
+  return answer;
 }
 
 void Site::finish() {

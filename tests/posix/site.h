@@ -3,7 +3,9 @@
 // From the environment:
 //   KILNFS_POSIX_DIR      where store and native directory are made (default /tmp): its file system
 //                         is the one that is tested
-//   KILNFS_POSIX_OPTIONS  mount options of the daemon, e.g. mode=hardlink
+//   KILNFS_POSIX_OPTIONS  mount options of the daemon (default no_overlay: a build's command works
+//   in
+//                         the mount as everybody does, not in an overlay of the kernel's)
 //   KILNFS_POSIX_STAGE    set by us alone, for a test that runs as a build's command: its first
 //   part
 //                         ("prepare") or what is tested ("run")
@@ -64,6 +66,10 @@ class Site {
   std::string fresh(const std::string& what);
   /// Leases cache `name` for nobody in particular: the lease's name, "npm.3".
   std::string lease(const std::string& name) const;
+
+  /// Releases it, by the command that is given. close() returns before the daemon has heard of it:
+  /// until then a lease in which a file was written is busy.
+  Answer release(const std::string& lease, const std::string& how = "") const;
 
   /// Ends the daemon, and checks what it left. The test process has then done with it.
   void finish();
