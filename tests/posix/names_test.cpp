@@ -221,8 +221,9 @@ ROW_ON(Row13_RenamesThatCannotBe, [] {
   put("f", "");
 }) {
   EXPECT_EQ(code(::rename("d", "d/e/x")), EINVAL);
-  EXPECT_EQ(code(::rename("d/e", "d")), ENOTEMPTY);
-  EXPECT_EQ(code(::rename("g", "d")), ENOTEMPTY);
+  EXPECT_EQ(code(::rename("d/e", "d")), ENOTEMPTY);  // the kernel's, whatever the file system
+  const int full = code(::rename("g", "d"));
+  EXPECT_TRUE(full == ENOTEMPTY || full == EEXIST) << full;  // XFS says the latter
   EXPECT_EQ(code(::rename("f", "g")), EISDIR);
   EXPECT_EQ(code(::rename("g", "f")), ENOTDIR);
   EXPECT_EQ(code(::rename("none", "f")), ENOENT);

@@ -81,8 +81,8 @@ void Posix::inBuild() {
                               " --gtest_color=no --gtest_filter=" + info->test_suite_name() + "." +
                               info->name();
   const auto build = [&](const std::string& request, const std::string& stage) {
-    const Answer built = site.command("build " + request + " --env KILNFS_POSIX_STAGE=" + stage +
-                                      " --wait" + command);
+    const Answer built = site.command("build " + request + " --env KILNFS_POSIX_DIR=" + place() +
+                                      " --env KILNFS_POSIX_STAGE=" + stage + " --wait" + command);
     EXPECT_TRUE(built.ok) << built.text
                           << readFile(site.mnt("logs/" + request.substr(0, request.find(' '))));
     return built.ok;

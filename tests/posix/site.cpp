@@ -19,10 +19,6 @@ std::string environment(const char* name, const std::string& otherwise) {
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-std::string place() {
-  return environment("KILNFS_POSIX_DIR", "/tmp");
-}
-
 std::unique_ptr<Site> site;
 
 class EndSite : public ::testing::Environment {
@@ -35,6 +31,10 @@ class EndSite : public ::testing::Environment {
 const auto* const atTheEnd = ::testing::AddGlobalTestEnvironment(new EndSite);
 
 }  // namespace
+
+std::string place() {
+  return environment("KILNFS_POSIX_DIR", "/tmp");
+}
 
 std::string nameOf(Kind kind) {
   switch (kind) {

@@ -82,6 +82,9 @@ class Site {
   int next_ = 1;
 };
 
+/// The directory of KILNFS_POSIX_DIR.
+std::string place();
+
 /// A new empty directory on the file system that is under test.
 class NativeTree {
  public:
