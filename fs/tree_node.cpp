@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <tuple>
 
 #include "fs/fuse_compat.h"
@@ -289,7 +290,25 @@ void TreeNode::listxattr(Reply reply, size_t room) {
 }
 
 void TreeNode::setxattr(Reply reply, const std::string& name, const std::string& value, int flags) {
-  reply.status(tree().setxattr(*inode_, name, value, flags));
+  Status done = tree().setxattr(*inode_, name, value, flags);
+  if (done && name == "system.posix_acl_access") done = dropSetgid(reply);
+  reply.status(done);
+}
+
+// An ACL changes the mode, which takes the set-gid bit from a file whose group the caller is not
+// of. We set it as root, and libfuse does not pass on that the kernel asks for this.
+Status TreeNode::dropSetgid(const Reply& reply) {
+  const auto st = tree().getattr(*inode_);
+  if (!st) return Failure(st.error());
+  if ((st->st_mode & S_ISGID) == 0 || reply.uid() == 0) return {};
+  const Requester who = reply.requester(true);
+  if (who.gid == st->st_gid || std::count(who.groups.begin(), who.groups.end(), st->st_gid) > 0) {
+    return {};
+  }
+  SetAttributes wanted;
+  wanted.mode = st->st_mode & ~S_ISGID;
+  const auto set = tree().setattr(*inode_, wanted);
+  return set ? Status() : Status(Failure(set.error()));
 }
 
 void TreeNode::removexattr(Reply reply, const std::string& name) {

@@ -37,6 +37,7 @@ class TreeNode : public Node {
   void removexattr(Reply reply, const std::string& name) override;
 
  private:
+  Status dropSetgid(const Reply& reply);
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
   OpenAnswer admit(const Reply& reply, const File& file, int flags) const;

@@ -11,6 +11,8 @@
 // only: workspaces live no longer than the daemon. Thread-safe; does no I/O.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -65,7 +67,25 @@ class CopyOnWrite {
   BackingId origin(const BackingId& id) const;
   void setOrigin(const BackingId& id, const BackingId& origin);
 
+  // The time of change that a file or directory shows. Links, copies and stubs are the store's own
+  // affair and no change that anybody asked for, but move the time on disk.
+
+  /// `id` shows `shown` while it is as in `now`: until it is changed on disk.
+  void keepChangeTime(const BackingId& id, const struct timespec& shown, const struct stat& now);
+  /// `id`, a stub or shared, shows `shown` whatever is on disk, if it shows nothing else already.
+  void showChangeTime(const BackingId& id, const struct timespec& shown);
+  /// Somebody did change it, now.
+  void changed(const BackingId& id);
+  /// What it shows, if `st` is what is on disk.
+  struct timespec changeTime(const BackingId& id, const struct stat& st) const;
+
  private:
+  struct ChangeTime {
+    struct timespec shown = {};
+    bool always = false;
+    struct timespec ctime = {}, mtime = {};  // on disk, if not always
+  };
+
   const std::shared_ptr<Snapshot> base_;
   mutable std::shared_mutex mutex_;
   // Guarded by mutex_:
@@ -75,6 +95,7 @@ class CopyOnWrite {
   std::unordered_set<BackingId, HashBackingId> shared_;
   std::unordered_map<BackingId, Group, HashBackingId> groups_;
   std::unordered_map<BackingId, BackingId, HashBackingId> canonical_;
+  std::unordered_map<BackingId, ChangeTime, HashBackingId> changeTimes_;
 };
 
 }  // namespace kilnfs

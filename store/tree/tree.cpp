@@ -82,6 +82,9 @@ struct stat Tree::seen(struct stat st, const Inode& inode) const {
     if (snapshot_ && st.st_nlink > 1) st.st_nlink = snapshot_->linksInside(inode.backing());
     if (cow_ != nullptr) st.st_nlink = linksNow(st, inode);
   }
+  if (cow_ != nullptr) {
+    st.st_ctim = cow_->changeTime(inode.stub_ ? inode.backing() : backingId(st), st);
+  }
   st.st_ino = visibleIno(inode.backing());
   return st;
 }

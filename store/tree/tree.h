@@ -189,7 +189,14 @@ class Tree : public std::enable_shared_from_this<Tree> {
   bool isOwn(const Inode& directory) const;
   bool isShared(const Inode& file) const;
   bool belowStub(const Inode& inode) const;
+  /// The time of change that a shared file shows, which is open as `fd`.
+  struct timespec changeTimeOf(const Inode& inode, int fd) const;
+  /// Tells that what `st` is of was changed by somebody.
+  void changed(const struct stat& st) {
+    if (cow_ != nullptr) cow_->changed(backingId(st));
+  }
   Status fillStub(Inode& inode);
+  Status showAs(const BackingId& id, int from, int to);
   Status fillFrom(int from, int to, const std::string& path, Inode& inode);
   Status shareDirectory(int from, int to, const std::string& path, const std::string& name,
                         const Inode& inode);

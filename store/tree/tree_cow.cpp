@@ -27,15 +27,20 @@ std::string sideName(const std::string& prefix) {
 /// Puts a directory's times back: making what is in it own is no change that anybody asked for.
 class KeepTimes {
  public:
-  explicit KeepTimes(int fd) : fd_(fd) { ok_ = ::fstat(fd, &st_) == 0; }
+  KeepTimes(CopyOnWrite& cow, int fd) : cow_(cow), fd_(fd) { ok_ = ::fstat(fd, &st_) == 0; }
   ~KeepTimes() {
+    if (!ok_) return;
+    const struct timespec shown = cow_.changeTime(backingId(st_), st_);
     const struct timespec times[2] = {st_.st_atim, st_.st_mtim};
-    if (ok_) ::utimensat(fd_, "", times, AT_EMPTY_PATH);
+    ::utimensat(fd_, "", times, AT_EMPTY_PATH);
+    struct stat now;
+    if (::fstat(fd_, &now) == 0) cow_.keepChangeTime(backingId(now), shown, now);
   }
   KeepTimes(const KeepTimes&) = delete;
   KeepTimes& operator=(const KeepTimes&) = delete;
 
  private:
+  CopyOnWrite& cow_;
   const int fd_;
   struct stat st_ = {};
   bool ok_ = false;
@@ -60,6 +65,12 @@ bool Tree::belowStub(const Inode& inode) const {
     if (at->stub_) return true;
   }
   return false;
+}
+
+struct timespec Tree::changeTimeOf(const Inode& inode, int fd) const {
+  struct stat st = {};
+  ::fstat(fd, &st);
+  return cow_->changeTime(inode.backing(), st);
 }
 
 CopyOnWrite::Group Tree::groupOf(const BackingId& file) const {
@@ -155,15 +166,25 @@ Status Tree::fillStub(Inode& inode) {
   if (!to) return Failure(to.error());
   Status ok;
   {
-    const KeepTimes keep(to->get());
+    const KeepTimes keep(*cow_, to->get());
     ok = fillFrom(from->get(), to->get(), stub->path, inode);
   }
-  if (ok && !stub->ownAttributes) ok = copyAttributes(from->get(), to->get());
+  if (ok && !stub->ownAttributes) ok = showAs(inode.backing(), from->get(), to->get());
   if (!ok) return ok;
   cow_->removeStub(inode.backing());
   DirectoryCache::ofProcess().drop(inode);
   const std::lock_guard lock(inodes_);
   inode.stub_ = false;
+  return {};
+}
+
+// `to`, which was the stub `id`, gets the attributes of the snapshot's directory.
+Status Tree::showAs(const BackingId& id, int from, int to) {
+  if (auto ok = copyAttributes(from, to); !ok) return ok;
+  struct stat original;
+  struct stat now;
+  if (::fstat(from, &original) != 0 || ::fstat(to, &now) != 0) return fail(errno);
+  cow_->keepChangeTime(id, cow_->changeTime(id, original), now);
   return {};
 }
 
@@ -209,6 +230,7 @@ Status Tree::shareDirectory(int from, int to, const std::string& path, const std
   if (::mkdirat(to, name.c_str(), 0700) != 0) return fail(errno);
   if (::fstatat(to, name.c_str(), &placeholder, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   cow_->addStub(backingId(placeholder), {path, false}, original);
+  cow_->showChangeTime(backingId(placeholder), found.st_ctim);
   const InodePtr known = find(original);
   if (!known) return {};
   becomes(*known, backingId(placeholder));
@@ -223,6 +245,7 @@ Status Tree::shareFile(int from, int to, const std::string& name) {
   if (::fstatat(from, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
     cow_->addShared(backingId(st));
+    cow_->showChangeTime(backingId(st), st.st_ctim);
     return {};
   }
   if (errno != EMLINK && errno != EPERM && errno != EACCES) return fail(errno);
@@ -233,6 +256,7 @@ Status Tree::shareFile(int from, int to, const std::string& name) {
   struct stat copy;
   if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   cow_->setOrigin(backingId(copy), backingId(st));
+  cow_->keepChangeTime(backingId(copy), st.st_ctim, copy);
   if (const InodePtr known = find(backingId(st))) {
     const auto fd = openBeneath(to, name, O_PATH | O_NOFOLLOW);
     becomes(*known, backingId(copy));
@@ -282,6 +306,7 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
     parent = inode.parent_;
     name = inode.name_.get();
   }
+  const struct timespec shown = changeTimeOf(inode, source);
   const auto dir = openParent(*parent);
   struct stat st;
   const auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
@@ -289,15 +314,19 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   if (!dir || !made || ::fstat(made->get(), &st) != 0) {
     ok = fail(EIO);
   } else {
-    const KeepTimes keepTimes(dir->get());
+    const KeepTimes keepTimes(*cow_, dir->get());
     cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
-    if (::renameat(sideFd, side.c_str(), dir->get(), name.c_str()) != 0) ok = fail(errno);
+    if (::renameat(sideFd, side.c_str(), dir->get(), name.c_str()) != 0 ||
+        ::fstat(made->get(), &st) != 0) {
+      ok = fail(errno);
+    }
   }
   if (!ok) {
     ::unlinkat(sideFd, side.c_str(), 0);
     return ok;
   }
   cow_->removeShared(inode.backing());
+  cow_->keepChangeTime(backingId(st), shown, st);
   becomes(inode, backingId(st));
   moveReaders(inode, made->get());
   return {};
@@ -313,6 +342,7 @@ Status Tree::replaceGroup(Inode& inode, int from, std::optional<uint64_t> keep) 
   struct stat st;
   if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
   group.id = backingId(st);
+  cow_->keepChangeTime(group.id, changeTimeOf(inode, from), st);
   cow_->setGroup(inode.backing(), std::move(group));
   moveReaders(inode, made->get());
   return {};
@@ -328,6 +358,7 @@ Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep)
   struct stat st;
   if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
   cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
+  cow_->keepChangeTime(backingId(st), changeTimeOf(inode, from), st);
   becomes(inode, backingId(st));
   moveReaders(inode, made->get());
   const std::lock_guard lock(inodes_);

@@ -141,7 +141,9 @@ Status apply(int fd, const SetAttributes& wanted, const File* file) {
     if (auto done = setSize(path, *wanted.size, file); !done) return done;
     if (wanted.clearSetId) dropSetId(fd);
   }
-  if (wanted.uid || wanted.gid) {
+  // chown(-1, -1) asks for nothing, and yet it is a change (of the time of change).
+  const bool nothing = !wanted.size && !wanted.mode && !wanted.atime && !wanted.mtime;
+  if (wanted.uid || wanted.gid || nothing) {
     const uid_t uid = wanted.uid.value_or(static_cast<uid_t>(-1));
     const gid_t gid = wanted.gid.value_or(static_cast<gid_t>(-1));
     if (::fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
@@ -162,13 +164,17 @@ Status apply(int fd, const SetAttributes& wanted, const File* file) {
 Expected<struct stat> Tree::setattr(Inode& inode, const SetAttributes& wanted, const File* file) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
+  // A copy is cut as it is made: there may be nothing left to cut then, and no time that moves.
+  SetAttributes changes = wanted;
+  if (wanted.size && !wanted.mtime && isShared(inode)) changes.mtime = timespec{0, UTIME_NOW};
   const std::optional<uint64_t> keep =
       wanted.size ? std::optional(static_cast<uint64_t>(*wanted.size)) : std::nullopt;
   if (auto ok = own(inode, keep); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
-  if (auto done = apply(opened->fd.get(), wanted, file); !done) return Failure(done.error());
+  if (auto done = apply(opened->fd.get(), changes, file); !done) return Failure(done.error());
+  changed(opened->attributes);
   struct stat st;
   if (::fstat(opened->fd.get(), &st) != 0) return fail(errno);
   return seen(st, inode);
@@ -221,6 +227,7 @@ Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& 
                  flags) != 0) {
     return fail(errno);
   }
+  changed(opened->attributes);
   return {};
 }
 
@@ -232,6 +239,7 @@ Status Tree::removexattr(Inode& inode, const std::string& name) {
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
   if (::removexattr(procPath(opened->fd.get()).c_str(), name.c_str()) != 0) return fail(errno);
+  changed(opened->attributes);
   return {};
 }
 

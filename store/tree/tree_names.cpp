@@ -234,12 +234,14 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
   }
   dir->changed();
   countName(&inode, file->attributes, 1);
+  changed(file->attributes);
   return enter(dir->get(), parent, name);
 }
 
 // -- removing and moving
 
 void Tree::gone(const InodePtr& inode, const struct stat& st) {
+  changed(st);
   countName(inode.get(), st, -1);
   if (inode && inode->isDirectory()) DirectoryCache::ofProcess().drop(*inode);
   if (cow_ == nullptr || !S_ISDIR(st.st_mode)) return;
@@ -321,6 +323,8 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   from->changed();
   to->changed();
   if (sameFile) return {};  // two links to one file: nothing happened
+  changed(st);
+  if (exists) changed(targetSt);
   if (flags == RENAME_EXCHANGE) {
     renamed(target, newParent, newName, parent, name);
   } else if (exists) {

@@ -16,8 +16,8 @@ namespace kilnfs::testing {
 
 class TempDir {
  public:
-  TempDir() {
-    std::string name = "/tmp/kilnfs-test.XXXXXX";
+  explicit TempDir(const std::string& in = "/tmp") {
+    std::string name = in + "/kilnfs-test.XXXXXX";
     path_ = ::mkdtemp(name.data());
   }
   ~TempDir() {
