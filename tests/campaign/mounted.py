@@ -38,7 +38,10 @@ def become_subreaper():
 class Daemon:
     """One daemon at a time on one store. `log` keeps what all of them said."""
 
+    started = []  # all of them, for who has to clean up
+
     def __init__(self, directory):
+        Daemon.started.append(self)
         self.directory = directory
         self.store = os.path.join(directory, "store")
         self.mnt = os.path.join(directory, "mnt")
