@@ -100,9 +100,7 @@ class World:
         check(lease == "published", f"publishing again: {lease}")
         self.must(f"delete {tag}")
         self.must("complete-deletes")
-        for area in ("result-tmp", "cache-tmp"):
-            left = os.listdir(os.path.join(self.daemon.store, area))
-            check(not left, f"left in {area}: {left}")
+        self.daemon.check_nothing_is_left(os.listdir(self.daemon.path("results")))
 
     def ask_lease(self, cache, size=10):
         """Leases, changes, releases: the outcome, or the errno's name of what failed."""
