@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS kilnfs_stubs (
 );
 CREATE INDEX IF NOT EXISTS kilnfs_stubs_id ON kilnfs_stubs (id);
 )";
+constexpr int64_t kVersion = 1;  // of our own tables
 constexpr int kBusyMs = 5000;
 constexpr const char* kRows =
     "SELECT id, parent, CAST(strftime('%s', created) AS INTEGER), "
@@ -105,7 +106,9 @@ class SqliteDatabase : public Database {
       : db_(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyMs) {
     db_.exec("PRAGMA journal_mode=WAL");
     db_.exec("PRAGMA synchronous=NORMAL");
+    checkWhole();
     db_.exec(kSchema);
+    checkVersion();
   }
 
   Status addBuild(const std::string& id, const std::optional<std::string>& parent) override {
@@ -344,6 +347,20 @@ class SqliteDatabase : public Database {
   }
 
  private:
+  /// Opening reads only the first page: damage further on would show in the middle of a build.
+  void checkWhole() {
+    const std::string found = db_.execAndGet("PRAGMA quick_check(1)").getString();
+    if (found != "ok") throw SQLite::Exception(found, SQLITE_CORRUPT);
+  }
+  /// What a newer kilnfs means by its tables, nobody knows here.
+  void checkVersion() {
+    run("INSERT OR IGNORE INTO kilnfs_meta (key, value) VALUES ('version', ?)", kVersion);
+    if (db_.execAndGet("SELECT CAST(value AS INTEGER) FROM kilnfs_meta WHERE key = 'version'")
+            .getInt64() > kVersion) {
+      throw SQLite::Exception("it was made by a newer version of kilnfs: use that", SQLITE_PERM);
+    }
+  }
+
   static void bindOne(SQLite::Statement& s, int n, const std::optional<std::string>& v) {
     if (v) {
       s.bind(n, *v);

@@ -16,6 +16,7 @@ namespace {
 constexpr const char* kSession = "session";
 constexpr const char* kRunning = "running";
 constexpr const char* kClean = "clean";
+constexpr const char* kLost = "lost";  // a sync has failed: as bad as a crash
 
 const char* kindName(TreeKind kind) {
   return kind == TreeKind::result ? "result" : "cache";
@@ -148,7 +149,11 @@ Status Durability::begin(const std::set<std::string>& sealed) {
     const std::lock_guard lock(mutex_);
     pending_.insert(others->begin(), others->end());
   }
-  if (auto ok = sync(); !ok) return ok;
+  if (auto ok = sync(); !ok) {
+    if (lost_) return ok;
+    // No room for a mark: the store must open all the same, so that something can be deleted.
+    spdlog::warn("{}: it is tried again", ok.error().message);
+  }
   if (auto ok = writeSession(kRunning); !ok) return ok;
   began_ = true;
   thread_ = std::thread([this] { threadMain(); });
@@ -188,7 +193,10 @@ Status Durability::syncLocked(std::unique_lock<std::mutex>& lock) {
   lock.lock();
   // What was not written is not tried again: the kernel has forgotten that it failed, and the next
   // sync would seem to succeed.
-  lost_ = lost_ || !ok;
+  if (!ok && !lost_) {
+    lost_ = true;
+    (void)writeSession(kLost);  // if that can be written
+  }
   for (const Tree& tree : inFlight_) {
     if (lost_) break;
     if (auto marked = mark(tree); !marked) {

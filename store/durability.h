@@ -10,7 +10,8 @@
 // disk, which a database transaction would; and marks survive the loss of the database.
 //
 //   state/synced/result.<id>, cache.<name>   the tree of that name is known to be on disk
-//   state/synced/session                     "<boot id> running" or "<boot id> clean"
+//   state/synced/session                     "<boot id> running", or "clean", or "lost": a sync
+//   failed
 //
 // Thread-safe.
 #pragma once

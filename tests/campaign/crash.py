@@ -175,9 +175,7 @@ def check_after_restart(daemon, ledger):
     for cache in sorted(ledger.attempted):
         check_cache(daemon, ledger, cache)
     check(daemon.ask("complete-deletes")["ok"], "complete-deletes fails")
-    for area in ("result-tmp", "cache-tmp"):
-        left = os.listdir(os.path.join(daemon.store, area))
-        check(not left, f"left in {area}: {left}")
+    daemon.check_nothing_is_left(there)
 
 
 def thin_out(daemon, ledger, rng, keep=30):

@@ -38,7 +38,10 @@ def become_subreaper():
 class Daemon:
     """One daemon at a time on one store. `log` keeps what all of them said."""
 
+    started = []  # all of them, for who has to clean up
+
     def __init__(self, directory):
+        Daemon.started.append(self)
         self.directory = directory
         self.store = os.path.join(directory, "store")
         self.mnt = os.path.join(directory, "mnt")
@@ -90,6 +93,15 @@ class Daemon:
             self.kill()
             raise Broken("SIGTERM did not end the daemon:\n" + self.said()) from None
         check(status == 0, f"the daemon ended with {status}:\n" + self.said())
+        self.check_nothing_is_left(())
+
+    def check_nothing_is_left(self, results):
+        """No work in progress. A tree that one of `results` was sealed as stays as long as the kernel
+        knows some of it."""
+        for area in ("result-tmp", "cache-tmp"):
+            left = [name for name in os.listdir(os.path.join(self.store, area))
+                    if not (name.startswith("build.") and name.split(".", 2)[2] in results)]
+            check(not left, f"left in {area}: {left}")
 
     def destroy(self):
         if self.process is not None and self.process.poll() is None:

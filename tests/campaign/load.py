@@ -1,0 +1,167 @@
+"""200 clients at once that build, join, cancel, lease, publish, delete and read, for as long as told.
+
+No deadlock, no lost update (a counter in a cache is as great as the number of publishes that were
+answered with "published"), `status` within a second, and memory, descriptors and threads that do not
+grow. Some readers of events, control and a log have stopped reading from the start.
+"""
+
+import os
+import random
+import threading
+import time
+
+from mounted import Broken, Daemon, ask_on, check
+
+CLIENTS = 200
+STATUS_SECONDS = 1.0
+
+
+class Figures:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.counts = {}
+        self.broken = []
+
+    def count(self, what):
+        with self.lock:
+            self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def usage(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as text:
+        fields = dict(line.split(":", 1) for line in text)
+    return {"rss_kb": int(fields["VmRSS"].split()[0]), "threads": int(fields["Threads"]),
+            "descriptors": len(os.listdir(f"/proc/{pid}/fd"))}
+
+
+def build(daemon, rng, figures):
+    name = f"b{rng.randrange(40)}"  # few names: many join, or find it there
+    base = rng.choice(["", "--base b0", "--base b1"]) if name not in ("b0", "b1") else ""
+    answer = daemon.ask(f"build {name} {base} --wait -c 'seq 200 > {name}; sleep 0.0{rng.randrange(9)}'")
+    check(answer["ok"] or answer["errno"] in ("ECANCELED", "ENOENT", "EIO", "EEXIST", "EBUSY"), answer)
+    figures.count("built" if answer["ok"] else "not built")
+
+
+def cancel(daemon, rng, figures):
+    daemon.ask(f"build x{rng.randrange(10)} -c 'sleep 5'")
+    daemon.ask(f"cancel x{rng.randrange(10)}")
+    figures.count("cancelled")
+
+
+def delete(daemon, rng, figures):
+    answer = daemon.ask(f"delete b{rng.randrange(2, 40)}")
+    check(answer["ok"] or answer["errno"] in ("ENOENT", "ENOTEMPTY", "EBUSY"), answer)
+    figures.count("deleted" if answer["ok"] else "not deleted")
+
+
+def read(daemon, rng, figures):
+    try:
+        for name in os.listdir(daemon.path("results"))[:5]:
+            for file in os.listdir(daemon.path("results", name)):
+                with open(daemon.path("results", name, file), "rb") as data:
+                    data.read()
+    except OSError:
+        pass  # deleted meanwhile
+    figures.count("read")
+
+
+def publish(daemon, rng, figures):
+    """Counts up by one; a release that says published is one that must never be lost."""
+    cache = f"count{rng.randrange(3)}"
+    fd = os.open(daemon.path("control"), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        lease = ask_on(fd, f"lease {cache}")
+        check(lease["ok"], lease)
+        file = daemon.path(lease["path"], "n")
+        n = 0
+        if os.path.exists(file):
+            with open(file, encoding="utf-8") as text:
+                n = int(text.read())
+        with open(file, "w", encoding="utf-8") as out:
+            out.write(str(n + 1))
+        answer = ask_on(fd, f"release {lease['lease']}")
+        while answer.get("errno") == "EBUSY":  # the kernel tells of close() a little later
+            figures.count("released again")
+            answer = ask_on(fd, f"release {lease['lease']}")
+        check(answer.get("outcome") in ("published", "discarded"), answer)
+        figures.count(f"{cache} {answer['outcome']}")
+    finally:
+        os.close(fd)
+
+
+def client(daemon, seed, end, figures):
+    rng = random.Random(seed)
+    while time.monotonic() < end and not figures.broken:
+        what = rng.choice([build, build, cancel, delete, read, read, publish, publish])
+        try:
+            what(daemon, rng, figures)
+        except Exception as e:  # whatever it is, the campaign must say so
+            figures.broken.append(f"{what.__name__}: {e!r}")
+
+
+def stopped_readers(daemon):
+    """They read a little, or nothing, and keep the file open."""
+    held = [os.open(daemon.path("events"), os.O_RDONLY) for _ in range(5)]
+    for _ in range(5):
+        fd = os.open(daemon.path("control"), os.O_RDWR)
+        os.write(fd, b"status\nstatus\nstatus\n")
+        held.append(fd)
+    daemon.ask("build b0 --wait -c 'seq 200 > b0'")
+    held.append(os.open(daemon.path("logs", "b0"), os.O_RDONLY))
+    return held
+
+
+def watch(daemon, end, figures):
+    worst, samples, sampled = 0.0, [], 0.0
+    while time.monotonic() < end and not figures.broken:
+        began = time.monotonic()
+        answer = daemon.ask("status")
+        worst = max(worst, time.monotonic() - began)
+        check(answer["ok"], f"status: {answer}")
+        if began - sampled > 1:
+            samples.append(usage(daemon.process.pid))
+            sampled = began
+        time.sleep(0.1)
+    return worst, samples
+
+
+def check_counts(daemon, figures):
+    for k in range(3):
+        published = figures.counts.get(f"count{k} published", 0)
+        path = os.path.join(daemon.store, "cache", f"count{k}", "n")
+        n = 0
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as text:
+                n = int(text.read())
+        check(n == published, f"count{k} is {n}, and {published} publishes were reported")
+
+
+def run(directory, seed, seconds, verbose=False):
+    daemon, figures = Daemon(directory), Figures()
+    try:
+        daemon.start("jobs=4")
+        held = stopped_readers(daemon)
+        daemon.ask("build b1 --wait -c 'seq 200 > b1'")
+        before = usage(daemon.process.pid)
+        end = time.monotonic() + seconds
+        clients = [threading.Thread(target=client, args=(daemon, f"{seed}/{i}", end, figures))
+                   for i in range(CLIENTS)]
+        for thread in clients:
+            thread.start()
+        worst, samples = watch(daemon, end, figures)
+        for thread in clients:
+            thread.join(120)
+            check(not thread.is_alive(), "a client hangs")
+        check(not figures.broken, "; ".join(figures.broken[:3]))
+        for fd in held:
+            os.close(fd)
+        check(daemon.ask("complete-deletes")["ok"], "complete-deletes")
+        check_counts(daemon, figures)
+        after = usage(daemon.process.pid)
+        daemon.stop()
+    except Broken as e:
+        raise Broken(f"load --seed {seed}: {e}\n{daemon.said()}") from None
+    finally:
+        daemon.destroy()
+    return {"seconds": seconds, "slowest status": round(worst, 3), "before": before,
+            "after": after, "half way": samples[len(samples) // 2], **figures.counts}
