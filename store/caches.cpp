@@ -117,17 +117,20 @@ void Caches::leave(Cache& cache, const CacheLease& lease) {
     return;
   }
   const auto old = cache.old.find(lease.generation);
-  if (old == cache.old.end() || --old->second.leases > 0) return;
-  if (auto ok =
-          core_.trash.take(core_.layout.cacheTmp(), old->second.name, old->second.snapshot.get());
-      !ok) {
-    spdlog::warn("{}", ok.error().message);
+  if (old == cache.old.end()) return;
+  --old->second.leases;
+  // From the oldest on: what an old one gave away is in those that came after it.
+  while (!cache.old.empty() && cache.old.begin()->second.leases == 0) {
+    const Cache::Old& gone = cache.old.begin()->second;
+    if (auto ok = core_.trash.take(core_.layout.cacheTmp(), gone.name, gone.snapshot.get()); !ok) {
+      spdlog::warn("{}", ok.error().message);
+    }
+    cache.old.erase(cache.old.begin());
   }
-  cache.old.erase(old);
 }
 
 void Caches::retire(Cache& cache, const std::string& name) {
-  if (cache.onCurrent > 0) {
+  if (cache.onCurrent > 0 || !cache.old.empty()) {
     cache.current->moved(core_.layout.cacheTmp().fd.get(), core_.layout.cacheTmp().path, name);
     cache.old[cache.generation] = {std::move(cache.current), name, cache.onCurrent};
   } else {

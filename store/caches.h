@@ -33,7 +33,7 @@ class Caches {
     // Guarded by mutex:
     std::shared_ptr<Snapshot> current;  // null: not leased yet
     int onCurrent = 0;                  // leases that lie over it
-    /// Superseded, but leases lie over it still. In cache-tmp/.
+    /// Superseded, but leases lie over it still, or over an older one. In cache-tmp/.
     struct Old {
       std::shared_ptr<Snapshot> snapshot;
       std::string name;

@@ -58,6 +58,7 @@ struct Materializer::Item {
   const std::shared_ptr<OnDisk> onDisk;
   std::shared_ptr<Snapshot> snapshot;
   Interrupt interrupt;  // raised when it is removed
+  Error error;          // why it failed last; guarded by the Materializer's mutex
 };
 
 Materializer::Materializer(Core& core,
@@ -139,8 +140,8 @@ Status Materializer::drain() {
   failed_.clear();
   wake_.notify_all();
   idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
-  if (error_.code == 0) return {};
-  return Failure(std::exchange(error_, Error{0, {}}));
+  if (failed_.empty()) return {};
+  return Failure(failed_.front()->error);
 }
 
 void Materializer::threadMain() {
@@ -163,7 +164,7 @@ void Materializer::threadMain() {
     const Status ok = makeOne(item, name);
     lock.lock();
     if (!ok && isHere(item)) {
-      if (error_.code == 0) error_ = ok.error();
+      item->error = ok.error();
       failed_.push_back(item);
     }
     lock.unlock();

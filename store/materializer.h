@@ -55,7 +55,8 @@ class Materializer {
   /// Throws it into the trash. ENOENT: it is not here (any more).
   Status remove(const Id& id);
 
-  /// Blocks until all that is here has been tried; gives the first error since the last call.
+  /// Blocks until all that is here has been tried; the error is of one that could not be made
+  /// plain.
   Status drain();
   size_t pending() const;
 
@@ -80,7 +81,6 @@ class Materializer {
   bool busy_ = false;
   bool stopping_ = false;
   unsigned next_ = 1;
-  Error error_{0, {}};
   std::thread thread_;  // last: it uses the others
 };
 

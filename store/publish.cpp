@@ -84,6 +84,12 @@ Status exchangeWithGifts(Core& core, const std::string& name, const std::string&
   if (auto ok = core.database->setGifts(name, rows); !ok) return ok;
 
   Snapshot::Giving giving(current);
+  std::vector<Snapshot::Elsewhere> gifts;
+  for (size_t i = 0; i < stubs.size(); ++i) {
+    const BackingId id{rows[i].ino, stubs[i].placeholder.dev};
+    gifts.push_back({stubs[i].snapshot, stubs[i].placeholder, {next, stubs[i].path}, id});
+    giving.announce(gifts.back());
+  }
   Status ok;
   size_t done = 0;
   for (; done < stubs.size() && ok; ++done) {
@@ -94,13 +100,11 @@ Status exchangeWithGifts(Core& core, const std::string& name, const std::string&
   if (ok) ok = renameInStore(area, tmp, caches, name, true);
   if (!ok) {
     takeBack(current, sealed, rows, done);
+    for (const auto& gift : gifts) giving.withdraw(gift);
     (void)core.database->setGifts(name, {});
     return ok;
   }
-  for (size_t i = 0; i < stubs.size(); ++i) {
-    const BackingId id{rows[i].ino, stubs[i].placeholder.dev};
-    giving.add({stubs[i].snapshot, stubs[i].placeholder, {next, stubs[i].path}, id});
-  }
+  for (auto& gift : gifts) giving.add(std::move(gift));
   return {};
 }
 

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "store/links.h"
 
 namespace kilnfs {
@@ -27,10 +29,17 @@ Expected<UniqueFd> Snapshot::open(const std::string& below, int flags) const {
   return item->second.snapshot->open(item->second.path + below.substr(item->first.size()), flags);
 }
 
-void Snapshot::insert(Elsewhere directory) {
+void Snapshot::insertPlaceholder(const Elsewhere& directory) {
   placeholders_[directory.placeholder] = directory.id;
-  elsewhere_[std::move(directory.from)] = std::move(directory.to);
+  if (std::find(others_.begin(), others_.end(), directory.to.snapshot) == others_.end()) {
+    others_.push_back(directory.to.snapshot);
+  }
   plain_.store(false, std::memory_order_release);
+}
+
+void Snapshot::insert(Elsewhere directory) {
+  insertPlaceholder(directory);
+  elsewhere_[std::move(directory.from)] = std::move(directory.to);
 }
 
 void Snapshot::refer(std::vector<Elsewhere> directories) {
@@ -49,11 +58,23 @@ Snapshot::Place Snapshot::resolve(const std::string& path) {
   return at.snapshot->resolve(at.path);
 }
 
+// A directory that is elsewhere may have placeholders of its own snapshot in it.
 BackingId Snapshot::standsFor(const BackingId& found) const {
   if (plain()) return found;
-  const std::shared_lock lock(elsewhereMutex_);
-  const auto it = placeholders_.find(found);
-  return it != placeholders_.end() ? it->second : found;
+  std::vector<const Snapshot*> asked{this};
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const Snapshot& at = *asked[i];
+    const std::shared_lock lock(at.elsewhereMutex_);
+    const auto it = at.placeholders_.find(found);
+    if (it != at.placeholders_.end()) return it->second;
+    for (const auto& other : at.others_) {
+      if (other->plain() || std::find(asked.begin(), asked.end(), other.get()) != asked.end()) {
+        continue;
+      }
+      asked.push_back(other.get());
+    }
+  }
+  return found;
 }
 
 bool Snapshot::isHere(const std::string& path) const {

@@ -54,7 +54,12 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   class Giving {
    public:
     explicit Giving(Snapshot& from) : from_(from), lock_(from.elsewhereMutex_) {}
-    /// Says that a directory has been moved.
+    /// Says that a directory is about to be moved: who has the directory that it is in open may
+    /// meet the placeholder at once.
+    void announce(const Elsewhere& gift) { from_.insertPlaceholder(gift); }
+    /// Says that it will not be moved after all.
+    void withdraw(const Elsewhere& gift) { from_.placeholders_.erase(gift.placeholder); }
+    /// Says that it has been moved.
     void add(Elsewhere gift) { from_.insert(std::move(gift)); }
 
    private:
@@ -66,7 +71,8 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
 
   /// Where the directory `path` really is: here, unless it is (below) one that is elsewhere.
   Place resolve(const std::string& path);
-  /// The directory that a directory found on disk here stands for: itself, unless it is elsewhere.
+  /// The directory that a directory found on disk, here or where this leads to, stands for: itself,
+  /// unless it is a placeholder.
   BackingId standsFor(const BackingId& found) const;
   /// Whether `path` is here.
   bool isHere(const std::string& path) const;
@@ -91,7 +97,9 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   void setLinks(LinkCounts links);
 
  private:
+  // Called with elsewhereMutex_ held:
   void insert(Elsewhere directory);
+  void insertPlaceholder(const Elsewhere& directory);
   std::atomic<int> openFiles_{0};
   std::atomic<int64_t> lastOpened_{0};
 
@@ -104,6 +112,7 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   // Guarded by elsewhereMutex_:
   std::map<std::string, Place> elsewhere_;  // by path here
   std::unordered_map<BackingId, BackingId, HashBackingId> placeholders_;
+  std::vector<std::shared_ptr<Snapshot>> others_;  // those in elsewhere_, each once
 };
 
 }  // namespace kilnfs

@@ -45,7 +45,6 @@ class MaterializerTest : public ::testing::TestWithParam<Mode> {
   }
   ~MaterializerTest() override {
     letGo();
-    (void)store_->completeDeletes();  // tells of what was held up before
     EXPECT_TRUE(store_->completeDeletes());
     EXPECT_EQ(entries(dir_ / "store/result-tmp"), 0U) << "nothing is left behind";
   }
@@ -158,6 +157,27 @@ TEST_P(MaterializerTest, ResultsAreBuiltOnSealedOnes) {
   ASSERT_EQ(::stat(result("z/c/deep/also").c_str(), &one), 0);
   ASSERT_EQ(::stat(result("z/b/linked").c_str(), &two), 0);
   EXPECT_EQ(one.st_ino, two.st_ino) << "hard links within the tree";
+}
+
+// A directory of x is referred to as it is, with what x has elsewhere below it.
+TEST_P(MaterializerTest, AKeptDirectoryOfASealedResultHasItsPlaceholders) {
+  for (const char* name : {"x", "y"}) holdUp(name);
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/new", "x"); }));
+  ASSERT_TRUE(build("y", "x", [](Editor& e) { e.write("top", "y"); }));
+  const auto t = tree("y");
+  // By way of the directory, as the mount does it.
+  const InodePtr a = t->lookup(*t->root()->inode, "a")->inode;
+  std::map<std::string, uint64_t> numbers;
+  ASSERT_TRUE(t->readDirectory(*a, 0, [&](const Tree::Item& item) {
+    numbers[item.name] = item.ino;
+    return true;
+  }));
+  const auto deep = t->lookup(*a, "deep");
+  ASSERT_TRUE(deep);
+  EXPECT_EQ(deep->attributes.st_mode & 0777, 0755U);
+  EXPECT_EQ(deep->attributes.st_ino, numbers["deep"]);
+  EXPECT_EQ(readIn(*t, "a/deep/file"), "two");
+  EXPECT_EQ(readIn(*t, "a/deep/er/file"), "three");
 }
 
 TEST_P(MaterializerTest, ASealedResultCanBeDeleted) {

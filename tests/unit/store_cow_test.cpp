@@ -191,6 +191,26 @@ TEST_P(StoreCowTest, LeasesOfAnOldGenerationReadOnWhileTheCacheMovesOn) {
   EXPECT_EQ(store_->release(reader, false, "me")->outcome, Release::Outcome::discarded);
 }
 
+// A directory that an old generation gave away has, by then, given away what is in it.
+TEST_P(StoreCowTest, ALeaseOfAnOldGenerationMeetsPlaceholdersOfLaterOnes) {
+  makeCache();
+  CacheLease reader = lease();
+  const auto tree = Tree::create(reader.workspace, 0);
+  const InodePtr a = tree->lookup(*tree->root()->inode, "a")->inode;
+  for (const std::string path : {"seed", "a/file", "a/b/kept"}) {
+    CacheLease l = lease();
+    Editor(l.workspace).write(path, "later");
+    ASSERT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::published);
+  }
+  const auto b = tree->lookup(*a, "b");
+  ASSERT_TRUE(b);
+  EXPECT_EQ(b->attributes.st_mode & 0777, 0755U) << "not the placeholder's";
+  EXPECT_EQ(readIn(*tree, "a/file"), "one");
+  EXPECT_EQ(readIn(*tree, "a/b/kept"), "kept");
+  EXPECT_EQ(readIn(*tree, "a/b/c/kept"), "kept too");
+  EXPECT_EQ(store_->release(reader, true, "me")->outcome, Release::Outcome::discarded);
+}
+
 TEST_P(StoreCowTest, OpeningWithoutChangingPublishesNothing) {
   makeCache();
   CacheLease l = lease();
