@@ -95,7 +95,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
 
 bool Tree::mayBypass(const Inode& inode) const {
   if (!workspace_) return true;
-  return !workspace_->noticesWrites() && !isShared(inode);
+  return !workspace_->noticesWrites() && !changedElsewhere() && !isShared(inode);
 }
 
 Expected<std::string> Tree::readlink(Inode& inode) {

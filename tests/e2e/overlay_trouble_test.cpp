@@ -189,5 +189,14 @@ TEST_F(NativeBuild, AnOutsidersMountsStayOutside) {
   EXPECT_EQ(builds_->kiln("wait x").status, 0);
 }
 
+TEST_F(NativeBuild, UnmountingCancelsIt) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f").status, 0);
+  beginWaiting("x", "base");
+  EXPECT_EQ(builds_->unmount(), 0);
+  EXPECT_NE(readFile(builds_->store() + "/log/x").find("cancelled"), std::string::npos);
+  EXPECT_EQ(entries(builds_->store() + "/result-tmp"), 0U);
+}
+
 }  // namespace
 }  // namespace kilnfs::testing

@@ -39,6 +39,14 @@ BuildStore::BuildStore(const std::string& dir, const std::vector<std::string>& o
   EXPECT_TRUE(daemon_->mounted()) << daemon_->log();
 }
 
+int BuildStore::unmount() {
+  const Ran done = shell("umount " + mnt());
+  EXPECT_EQ(done.status, 0) << done.output;
+  const int status = daemon_->end(0);
+  daemon_.reset();
+  return status;
+}
+
 void BuildStore::kill() {
   EXPECT_EQ(daemon_->end(SIGKILL), 128 + SIGKILL);
   daemon_.reset();

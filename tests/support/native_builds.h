@@ -28,6 +28,8 @@ class BuildStore {
             const std::string& options = "") const;
   std::string mnt() const { return dir_ + "/mnt"; }
   std::string store() const { return dir_ + "/store"; }
+  /// Unmounts, and waits for the daemon: its exit status. Nothing more is looked at.
+  int unmount();
   /// Kills the daemon: the end is not looked at any more.
   void kill();
 

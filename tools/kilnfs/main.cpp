@@ -108,11 +108,13 @@ std::string findSupervisor() {
 }
 
 // Waits for a signal on a thread of its own, then ends builds and session while the mount still
-// serves them.
+// serves them. Also looks whether the mount is there: the mount namespaces of builds hold on to it
+// after it was unmounted, so that the kernel does not tell us before they have ended.
 class Stopper {
  public:
-  Stopper(const sigset_t& signals, Session& session, Builds& builds)
-      : signals_(::signalfd(-1, &signals, SFD_CLOEXEC)),
+  Stopper(const sigset_t& signals, std::string mountpoint, Session& session, Builds& builds)
+      : mountpoint_(std::move(mountpoint)),
+        signals_(::signalfd(-1, &signals, SFD_CLOEXEC)),
         end_(::eventfd(0, EFD_CLOEXEC)),
         thread_([this, &session, &builds] { run(session, builds); }) {}
   ~Stopper() {
@@ -123,8 +125,14 @@ class Stopper {
 
  private:
   void run(Session& session, Builds& builds) {
-    struct pollfd fds[2] = {{signals_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}};
-    while (::poll(fds, 2, -1) < 0 && errno == EINTR) {
+    struct pollfd fds[3] = {
+        {signals_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}, {mounts_.get(), POLLPRI, 0}};
+    while (fds[0].revents == 0 && fds[1].revents == 0) {
+      if (::poll(fds, 3, -1) < 0) continue;
+      if (fds[2].revents == 0 || isMounted(mountpoint_)) continue;
+      spdlog::info("unmounted: cancelling builds");
+      builds.stop();
+      fds[2].fd = -1;
     }
     if (fds[0].revents == 0) return;
     spdlog::info("told to end: cancelling builds, publishing leases");
@@ -132,8 +140,10 @@ class Stopper {
     session.stop(kGraceMs);
   }
 
+  const std::string mountpoint_;
   const UniqueFd signals_;
   const UniqueFd end_;
+  const UniqueFd mounts_{::open("/proc/self/mounts", O_RDONLY | O_CLOEXEC)};
   std::thread thread_;  // last: it uses the others
 };
 
@@ -174,7 +184,7 @@ int serve(const DaemonOptions& options, const sigset_t& signals, Background back
     auto session = Session::create({store->get(), leases.get(), builds.get(), control.get()},
                                    mountOptions(options));
     if (!session) return complain(session.error());
-    const Stopper stopper(signals, **session, *builds);
+    const Stopper stopper(signals, options.mount, **session, *builds);
     spdlog::info("{} is mounted at {}", options.store, options.mount);
     const auto served = (*session)->serve([&background] { background.ready(); });
     if (!served) {
