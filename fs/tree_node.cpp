@@ -94,6 +94,11 @@ int enroll(Mount& mount, fuse_req* request, int fd, bool forWriting) {
   return backing;
 }
 
+bool losesSetId(int fd) {
+  struct stat st;
+  return ::fstat(fd, &st) != 0 || setIdOf(st) != 0;
+}
+
 }  // namespace
 
 void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree) {
@@ -130,8 +135,10 @@ OpenAnswer TreeNode::admit(const Reply& reply, const File& file, int flags) cons
   const Inode& inode = *file.inode();
   const bool mappable = file.writable() && (flags & O_ACCMODE) == O_RDWR;
   std::function<int()> how;
-  // Not what appends: the kernel would go on appending after the flag has been taken away.
-  if (mount_.passthrough && (flags & O_APPEND) == 0 && tree().mayBypass(inode)) {
+  // Not what appends: the kernel would go on appending after the flag has been taken away. Nor what
+  // has set-id bits: those stay when root writes, which the kernel does with one user's rights.
+  if (mount_.passthrough && (flags & O_APPEND) == 0 && tree().mayBypass(inode) &&
+      !(file.writable() && losesSetId(file.fd()))) {
     how = [&] { return enroll(mount_, reply.request(), file.fd(), !tree().readOnly()); };
   }
   OpenAnswer answer;

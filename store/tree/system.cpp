@@ -35,11 +35,16 @@ Expected<UniqueFd> reopen(int fd, int flags) {
   return UniqueFd(copy);
 }
 
+mode_t setIdOf(const struct stat& st) {
+  mode_t bits = st.st_mode & S_ISUID;
+  if ((st.st_mode & S_IXGRP) != 0) bits |= st.st_mode & S_ISGID;
+  return bits;
+}
+
 void dropSetId(int fd) {
   struct stat st;
   if (::fstat(fd, &st) != 0) return;
-  mode_t drop = st.st_mode & S_ISUID;
-  if ((st.st_mode & S_IXGRP) != 0) drop |= st.st_mode & S_ISGID;
+  const mode_t drop = setIdOf(st);
   // By its path: the descriptor may be O_PATH.
   if (drop != 0) ::chmod(procPath(fd).c_str(), st.st_mode & ~drop & 07777);
 }

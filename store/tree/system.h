@@ -1,6 +1,8 @@
 // System calls on trees that must not follow a symbolic link.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <string>
 
 #include "store/base/error.h"
@@ -17,7 +19,10 @@ Expected<UniqueFd> openBeneath(int dirFd, const std::string& path, int flags);
 /// Another descriptor for the file of `fd`, which may be O_PATH, also of a file without a name.
 Expected<UniqueFd> reopen(int fd, int flags);
 
-/// Takes away the set-id bits that write(2) by somebody without privilege takes from a plain file.
+/// The set-id bits that write(2) by somebody without privilege takes from a file of these
+/// attributes.
+mode_t setIdOf(const struct stat& st);
+/// Takes them away.
 void dropSetId(int fd);
 
 /// "/proc/self/fd/N": stands for the file itself, even if that is a symbolic link, where a system
