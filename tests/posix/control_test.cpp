@@ -54,8 +54,9 @@ LEASE_ROW_ON(Row80_WhatIsNoCommandIsRefusedAndExecutesNothing, nullptr) {
 
 LEASE_ROW_ON(Row80_ManyWritersAtOnce, nullptr) {
   const Ran ran = shell(
-      "{ for i in $(seq 20); do (exec 3<>control; echo status >&3 && cat <&3) & done; wait; } | "
-      "grep -c '^{'",
+      "{ for i in $(seq 20); do (exec 3<>control; echo status >&3 && cat <&3 | grep -c '^{') & "
+      "done; "
+      "wait; } | grep -cx 1",
       Site::get().mnt());
   EXPECT_EQ(ran.output, "20\n");
 }
