@@ -143,7 +143,8 @@ class SqliteDatabase : public Database {
         row.tmp = query.getColumn(1).getString();
         const std::string shared = query.getColumn(2).getString();
         row.shared.resize(shared.size() / sizeof(uint64_t));
-        std::memcpy(row.shared.data(), shared.data(), row.shared.size() * sizeof(uint64_t));
+        if (!shared.empty())
+          std::memcpy(row.shared.data(), shared.data(), row.shared.size() * sizeof(uint64_t));
         SQLite::Statement stubs(db_, "SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
         stubs.bind(1, row.id);
         while (stubs.executeStep()) {
