@@ -131,7 +131,6 @@ void Caches::leave(Cache& cache, const CacheLease& lease) {
 
 void Caches::retire(Cache& cache, const std::string& name) {
   if (cache.onCurrent > 0 || !cache.old.empty()) {
-    cache.current->moved(core_.layout.cacheTmp().fd.get(), core_.layout.cacheTmp().path, name);
     cache.old[cache.generation] = {std::move(cache.current), name, cache.onCurrent};
   } else {
     (void)core_.trash.take(core_.layout.cacheTmp(), name, cache.current.get());
@@ -197,12 +196,11 @@ Status Caches::publish(Cache& cache, const CacheLease& lease) {
   auto next = std::make_shared<Snapshot>(caches.fd.get(), caches.path, lease.name.str(),
                                          "caches/" + lease.name.str());
   if (sealed->links) next->setLinks(std::move(*sealed->links));
-  if (auto ok =
-          exchangeWithGifts(core_, lease.name.str(), tmp, *cache.current, next, sealed->stubs);
+  if (auto ok = exchangeWithGifts(core_, lease.name.str(), {tmp, *lease.workspace}, *cache.current,
+                                  next, sealed->stubs);
       !ok) {
     return ok;
   }
-  lease.workspace->moved(caches.fd.get(), caches.path, lease.name.str());
   --cache.onCurrent;  // this one
   retire(cache, tmp);
   cache.current = std::move(next);
@@ -229,7 +227,12 @@ Status Caches::publishPlainly(Cache& cache, const CacheLease& lease) {
       return ok;
     }
   }
-  if (auto ok = renameInStore(area, ready, caches, lease.name.str(), replaces); !ok) {
+  // The workspace is the tree that is moved, unless that is a copy of it.
+  TreeRoot* const moved = ready == tmp ? lease.workspace.get() : nullptr;
+  const auto ok =
+      replaces ? exchangeInStore(area, ready, moved, caches, lease.name.str(), cache.current.get())
+               : renameInStore(area, ready, caches, lease.name.str(), moved);
+  if (!ok) {
     if (ready != tmp) (void)core_.trash.take(area, ready);
     return ok;
   }
@@ -253,7 +256,10 @@ Status Caches::remove(const CacheName& name, bool force) {
   const Area& area = core_.layout.cacheTmp();
   const std::string old = fmt::format("deleted.{}.{}", cache.generation.load(), name.str());
   if (auto ok = core_.durability.changing(TreeKind::cache, name.str()); !ok) return ok;
-  if (auto ok = renameInStore(core_.layout.cache(), name.str(), area, old); !ok) return ok;
+  if (auto ok = renameInStore(core_.layout.cache(), name.str(), area, old, cache.current.get());
+      !ok) {
+    return ok;
+  }
   retire(cache, old);
   // Counting on dooms the leases in flight, as in OBuilder.
   ++cache.generation;

@@ -47,6 +47,14 @@ Expected<std::string> realPath(const std::string& path) {
   return std::string(real.get());
 }
 
+Status rename(const Area& from, const std::string& name, const Area& to, const std::string& newName,
+              unsigned flags) {
+  if (::renameat2(from.fd.get(), name.c_str(), to.fd.get(), newName.c_str(), flags) != 0) {
+    return failErrno(fmt::format("rename {}/{} to {}/{}", from.path, name, to.path, newName));
+  }
+  return {};
+}
+
 }  // namespace
 
 Expected<Layout> Layout::open(const std::string& root) {
@@ -92,11 +100,20 @@ Expected<std::vector<std::string>> listNames(const Area& area) {
 }
 
 Status renameInStore(const Area& from, const std::string& name, const Area& to,
-                     const std::string& newName, bool exchange) {
-  const unsigned flags = exchange ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-  if (::renameat2(from.fd.get(), name.c_str(), to.fd.get(), newName.c_str(), flags) != 0) {
-    return failErrno(fmt::format("rename {}/{} to {}/{}", from.path, name, to.path, newName));
-  }
+                     const std::string& newName, TreeRoot* tree) {
+  TreeRoot::Moving moving(tree);
+  if (auto ok = rename(from, name, to, newName, RENAME_NOREPLACE); !ok) return ok;
+  moving.to(to.fd.get(), to.path, newName);
+  return {};
+}
+
+Status exchangeInStore(const Area& from, const std::string& name, TreeRoot* tree, const Area& to,
+                       const std::string& newName, TreeRoot* other) {
+  TreeRoot::Moving moving(tree);
+  TreeRoot::Moving otherMoving(other);
+  if (auto ok = rename(from, name, to, newName, RENAME_EXCHANGE); !ok) return ok;
+  moving.to(to.fd.get(), to.path, newName);
+  otherMoving.to(from.fd.get(), from.path, name);
   return {};
 }
 

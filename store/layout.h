@@ -6,6 +6,7 @@
 
 #include "store/base/error.h"
 #include "store/base/fd.h"
+#include "store/tree_root.h"
 
 namespace kilnfs {
 
@@ -38,8 +39,12 @@ bool isDirectory(const Area& area, const std::string& name);
 /// The names in `area`, in no order.
 Expected<std::vector<std::string>> listNames(const Area& area);
 
-/// renameat2. Never overwrites: EEXIST without `exchange`.
+/// Renames a tree; EEXIST if there is something. `tree`, if somebody has it, follows: who opens
+/// something in it waits meanwhile.
 Status renameInStore(const Area& from, const std::string& name, const Area& to,
-                     const std::string& newName, bool exchange = false);
+                     const std::string& newName, TreeRoot* tree = nullptr);
+/// Lets two trees change places; likewise.
+Status exchangeInStore(const Area& from, const std::string& name, TreeRoot* tree, const Area& to,
+                       const std::string& newName, TreeRoot* other);
 
 }  // namespace kilnfs

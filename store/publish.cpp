@@ -66,9 +66,10 @@ void takeBack(const TreeRoot& current, const TreeRoot& sealed, const std::vector
 
 }  // namespace
 
-Status exchangeWithGifts(Core& core, const std::string& name, const std::string& tmp,
+Status exchangeWithGifts(Core& core, const std::string& name, const Successor& successor,
                          Snapshot& current, const std::shared_ptr<Snapshot>& next,
                          const std::vector<Sealed::Stub>& stubs) {
+  const std::string& tmp = successor.name;
   const Area& area = core.layout.cacheTmp();
   const Area& caches = core.layout.cache();
   const TreeRoot sealed(area.fd.get(), area.path, tmp, "");
@@ -97,7 +98,7 @@ Status exchangeWithGifts(Core& core, const std::string& name, const std::string&
     ok = exchange(current, sealed, rows[done]);
   }
   faultPoint("cache.exchange");
-  if (ok) ok = renameInStore(area, tmp, caches, name, true);
+  if (ok) ok = exchangeInStore(area, tmp, &successor.workspace, caches, name, &current);
   if (!ok) {
     takeBack(current, sealed, rows, done);
     for (const auto& gift : gifts) giving.withdraw(gift);
@@ -123,7 +124,8 @@ Status finishPublishing(Core& core) {
         if (row.from.empty() || numberAt(current, row.from) != row.ino) continue;
         if (auto ok = exchange(current, sealed, row); !ok) return ok;
       }
-      if (auto ok = renameInStore(area, commit.tmp, caches, name, true); !ok) return ok;
+      if (auto ok = exchangeInStore(area, commit.tmp, nullptr, caches, name, nullptr); !ok)
+        return ok;
     }
     auto row = core.database->cache(name);
     if (!row) return Failure(row.error());

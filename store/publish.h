@@ -10,11 +10,17 @@
 
 namespace kilnfs {
 
-/// Makes the sealed tree `tmp` of cache-tmp/ the cache `name`: for each of its stubs the directory
-/// that it stands for changes places with it, then the trees do. `current`, which is then at `tmp`,
-/// is told what it gave to `next`. Recorded before it begins, so that a crash in between is rolled
+/// A sealed workspace, and its name in cache-tmp/.
+struct Successor {
+  std::string name;
+  Workspace& workspace;
+};
+
+/// Makes the sealed tree the cache `name`: for each of its stubs the directory that it stands for
+/// changes places with it, then the trees do. `current`, which has the successor's name then, is
+/// told what it gave to `next`. Recorded before it begins, so that a crash in between is rolled
 /// forward. On failure everything is back where it was. O(number of stubs).
-Status exchangeWithGifts(Core& core, const std::string& name, const std::string& tmp,
+Status exchangeWithGifts(Core& core, const std::string& name, const Successor& successor,
                          Snapshot& current, const std::shared_ptr<Snapshot>& next,
                          const std::vector<Sealed::Stub>& stubs);
 

@@ -142,15 +142,15 @@ void Results::keep(std::shared_ptr<Snapshot> snapshot) {
 
 void Results::placed(const Id& id, const Snapshot& sealed) {
   core_.manifests.recordLater(id);
-  auto plain = open(id);
+  auto now = open(id);
   // A link is the same file, so it is counted already.
   auto links = core_.mode == Mode::hardlink ? sealed.knownLinks() : std::nullopt;
   const std::lock_guard lock(mutex_);
   std::erase_if(recent_, [&](const auto& kept) { return kept.get() == &sealed; });
   if (!links || !isDirectory(core_.layout.result(), id.str())) return;
-  plain->setLinks(std::move(*links));
-  plain_[id.str()] = plain;
-  keep(std::move(plain));
+  now->setLinks(std::move(*links));
+  plain_[id.str()] = now;
+  keep(std::move(now));
 }
 
 bool Results::has(const Id& id) const {
@@ -172,9 +172,15 @@ Expected<std::shared_ptr<Snapshot>> Results::findLocked(const Id& id) {
   if (!sealed && !isDirectory(core_.layout.result(), id.str())) return sealed;
   std::weak_ptr<Snapshot>& slot = known_[id.str()];
   if (auto held = slot.lock()) return held;
-  if (!sealed) sealed = open(id);
+  if (!sealed) sealed = plain(id);
   slot = sealed;
   return sealed;
+}
+
+std::shared_ptr<Snapshot> Results::plain(const Id& id) const {
+  const auto slot = plain_.find(id.str());
+  auto held = slot != plain_.end() ? slot->second.lock() : nullptr;
+  return held ? held : open(id);
 }
 
 // Whoever looks at a result goes on seeing it as when they began. A build need not.
@@ -183,9 +189,8 @@ Expected<std::shared_ptr<Snapshot>> Results::basis(const Id& id) {
   auto found = findLocked(id);
   if (!found || !*found) return found;
   if (!(*found)->plain() && !materializer_.has(id)) {
-    std::weak_ptr<Snapshot>& slot = plain_[id.str()];
-    *found = slot.lock();
-    if (!*found) slot = *found = open(id);
+    *found = plain(id);
+    plain_[id.str()] = *found;
   }
   keep(*found);
   return found;
@@ -212,7 +217,7 @@ Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
   return order;
 }
 
-Status Results::discard(const Id& id) {
+std::shared_ptr<Snapshot> Results::letGo(const Id& id) {
   const std::string& name = id.str();
   std::shared_ptr<Snapshot> held;
   for (auto* held_by : {&plain_, &known_}) {
@@ -224,8 +229,13 @@ Status Results::discard(const Id& id) {
     held_by->erase(slot);
   }
   std::erase_if(recent_, [&](const auto& kept) { return kept->key() == "results/" + name; });
+  return held;
+}
+
+Status Results::discard(const Id& id) {
+  const auto held = letGo(id);
   if (auto ok = materializer_.remove(id); ok || ok.error().code != ENOENT) return ok;
-  return core_.trash.take(core_.layout.result(), name, held.get());
+  return core_.trash.take(core_.layout.result(), id.str(), held.get());
 }
 
 Status Results::remove(const Id& id, bool recursive) {

@@ -67,6 +67,10 @@ class Results {
   Status loadSealed(const SealedRow& row);
   std::string freshName(const Id& id);
   std::shared_ptr<Snapshot> open(const Id& id) const;
+  /// What is in result/: there is one object for it at a time.
+  std::shared_ptr<Snapshot> plain(const Id& id) const;
+  /// Forgets the result's snapshots; gives the one that is in result/, if somebody has it.
+  std::shared_ptr<Snapshot> letGo(const Id& id);
   Status discard(const Id& id);
   Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
   Expected<std::shared_ptr<Snapshot>> basis(const Id& id);

@@ -80,21 +80,14 @@ Expected<std::string> Results::setAside(const Id& id) {
     return failErrno("make state/bad");
   }
   if (auto ok = core_.durability.changing(TreeKind::result, name); !ok) return Failure(ok.error());
+  const auto held = letGo(id);
   std::string aside = "bad/" + name;
-  Status moved = renameInStore(core_.layout.result(), name, state, aside);
+  Status moved = renameInStore(core_.layout.result(), name, state, aside, held.get());
   for (int i = 1; !moved && moved.error().code == EEXIST; ++i) {
     aside = fmt::format("bad/{}.{}", name, i);
-    moved = renameInStore(core_.layout.result(), name, state, aside);
+    moved = renameInStore(core_.layout.result(), name, state, aside, held.get());
   }
   if (!moved) return Failure(moved.error());
-  for (auto* all : {&plain_, &known_}) {
-    const auto slot = all->find(name);
-    if (slot == all->end()) continue;
-    const auto held = slot->second.lock();
-    if (held && held->plain()) held->moved(state.fd.get(), state.path, aside);
-    all->erase(slot);
-  }
-  std::erase_if(recent_, [&](const auto& kept) { return kept->key() == "results/" + name; });
   core_.manifests.forget(id);
   if (auto ok = core_.database->abandonBuild(name); !ok) spdlog::error("{}", ok.error().message);
   core_.events.post({{"event", "result"}, {"id", name}, {"state", "deleted"}, {"aside", aside}});

@@ -25,11 +25,10 @@ Status Trash::take(const Area& from, const std::string& name, TreeRoot* tree) {
       const std::lock_guard lock(mutex_);
       binned = fmt::format(".trash.{}", next_++);
     }
-    auto ok = renameInStore(from, name, bin_, binned);
+    auto ok = renameInStore(from, name, bin_, binned, tree);
     if (ok) break;
     if (ok.error().code != EEXIST) return ok;  // else a crash left that name: the next one
   }
-  if (tree != nullptr) tree->moved(bin_.fd.get(), bin_.path, binned);
   adopt(binned);
   return {};
 }

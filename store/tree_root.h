@@ -3,6 +3,7 @@
 #pragma once
 
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <utility>
 
@@ -43,15 +44,27 @@ class TreeRoot {
   /// The absolute path on disk now. Only for commands that the store runs: it may move.
   std::string path() const;
 
-  /// Told by the store when it has renamed the tree into another of its directories.
-  void moved(int areaFd, std::string areaPath, std::string name);
+  /// Held by the store (layout.h) while it renames the tree, so that nobody looks for it meanwhile:
+  /// at its former name there may be another one.
+  class Moving {
+   public:
+    /// Null: nobody has the tree, and nothing is held.
+    explicit Moving(TreeRoot* tree) : tree_(tree) {
+      if (tree_ != nullptr) lock_ = std::unique_lock(tree_->mutex_);
+    }
+    void to(int areaFd, const std::string& areaPath, const std::string& name);
+
+   private:
+    TreeRoot* const tree_;
+    std::unique_lock<std::shared_mutex> lock_;
+  };
 
  private:
   const std::string key_;
-  mutable std::mutex mutex_;
-  int areaFd_;            // guarded by mutex_
-  std::string areaPath_;  // guarded by mutex_
-  std::string name_;      // guarded by mutex_
+  mutable std::shared_mutex mutex_;  // shared: the tree is not renamed
+  int areaFd_;                       // guarded by mutex_
+  std::string areaPath_;             // guarded by mutex_
+  std::string name_;                 // guarded by mutex_
 };
 
 }  // namespace kilnfs

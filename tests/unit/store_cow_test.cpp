@@ -5,8 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <map>
 #include <set>
+#include <thread>
 
 #include "store/base/fault.h"
 #include "store/store.h"
@@ -209,6 +212,32 @@ TEST_P(StoreCowTest, ALeaseOfAnOldGenerationMeetsPlaceholdersOfLaterOnes) {
   EXPECT_EQ(readIn(*tree, "a/b/kept"), "kept");
   EXPECT_EQ(readIn(*tree, "a/b/c/kept"), "kept too");
   EXPECT_EQ(store_->release(reader, true, "me")->outcome, Release::Outcome::discarded);
+}
+
+// The snapshot that a lease reads is renamed by whoever publishes the next one.
+TEST_P(StoreCowTest, LeasesReadOnWhileTheirSnapshotIsMoved) {
+  makeCache();
+  std::atomic<bool> done{false};
+  std::map<std::string, int> seen;
+  std::thread reads([&] {
+    while (!done) {
+      CacheLease reader = lease();
+      for (int i = 0; i < 20; ++i) {
+        const auto tree = Tree::create(reader.workspace, 0);  // which knows no directory yet
+        ++seen[readIn(*tree, "a/b/kept")];
+      }
+      EXPECT_TRUE(store_->release(reader, true, "reader"));
+    }
+  });
+  for (int i = 0; i < 200; ++i) {
+    CacheLease l = lease();
+    Editor(l.workspace).write("a/file", std::to_string(i));
+    EXPECT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::published);
+  }
+  done = true;
+  reads.join();
+  EXPECT_EQ(seen.size(), 1U) << ::testing::PrintToString(seen);
+  EXPECT_GT(seen["kept"], 0);
 }
 
 TEST_P(StoreCowTest, OpeningWithoutChangingPublishesNothing) {
