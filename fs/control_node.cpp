@@ -29,12 +29,14 @@ class ControlHandle : public Handle {
     if (text->size() > kTooLong) text->resize(kTooLong);
     auto session = session_;
     const Requester who = reply.requester(true);
-    mount_.laterInterruptible(std::move(reply), [session, offset, who, text = std::move(*text)](
-                                                    Reply held, Interrupt& interrupt) {
-      const auto done = session->write(static_cast<uint64_t>(offset), text, who, interrupt);
-      if (!done) return held.error(done.error());
-      held.written(text.size());
-    });
+    mount_.laterInterruptible(
+        std::move(reply), [&mount = mount_, session, offset, who, text = std::move(*text)](
+                              Reply held, Interrupt& interrupt) {
+          const auto done = session->write(static_cast<uint64_t>(offset), text, who, interrupt);
+          mount.staleNames.settle();  // what was deleted is to be gone when that is said
+          if (!done) return held.error(done.error());
+          held.written(text.size());
+        });
   }
 
   // Ending a session may publish leases.

@@ -121,6 +121,7 @@ void opInit(void* data, fuse_conn_info* conn) {
   conn->congestion_threshold = 48;
   spdlog::debug("FUSE {}.{}:{}", conn->proto_major, conn->proto_minor, granted);
   auto* dispatch = static_cast<Dispatch*>(data);
+  dispatch->mount.staleNames.setCanExpire(fuseOffers(*conn, FUSE_CAP_EXPIRE_ONLY));
   dispatch->mount.passthrough =
       kFusePassthrough != 0 && (fuseWanted(*conn) & kFusePassthrough) != 0;
   if (dispatch->ready) dispatch->ready();

@@ -53,7 +53,7 @@ class EventsFile : public OwnNode {
   ~EventsFile() override { events().unsubscribe(subscription_); }
 
   void subscribe() {
-    subscription_ = events().subscribe([weak = weak_from_this()] {
+    subscription_ = events().subscribe([weak = weak_from_this()](const auto&) {
       if (const auto self = weak.lock()) std::static_pointer_cast<EventsFile>(self)->wake();
     });
   }

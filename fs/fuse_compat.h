@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <string>
 #include <tuple>
 
 namespace kilnfs {
@@ -33,6 +34,17 @@ inline void fuseWant(fuse_conn_info& conn, uint64_t capability, bool on) {
     conn.want |= static_cast<unsigned>(capability);
   }
 #endif
+}
+
+// -- names that the kernel has to ask for again, whether or not somebody stands in them
+
+template <class... Flags>
+int fuseExpire(int (*notify)(fuse_session*, fuse_ino_t, const char*, size_t, Flags...),
+               fuse_session* session, uint64_t parent, const std::string& name) {
+  return notify(session, parent, name.c_str(), name.size(), Flags(FUSE_LL_EXPIRE_ONLY)...);
+}
+inline int fuseExpire(fuse_session* session, uint64_t parent, const std::string& name) {
+  return fuseExpire(&fuse_lowlevel_notify_expire_entry, session, parent, name);
 }
 
 // -- files that the kernel reads and writes itself

@@ -71,25 +71,34 @@ class Caches : public OwnDirectory {
   WeakIndex<CacheName, CacheLink> links_;
 };
 
-class LeasesDirectory : public OwnDirectory {
+std::string endedLease(const nlohmann::json& event) {
+  const bool ended = event.at("event") == "lease" && event.at("state") != "leased";
+  return ended ? event.at("lease").get<std::string>() : std::string();
+}
+
+class LeasesDirectory : public EventfulDirectory {
  public:
   // Whoever holds a lease may release it, so all may write here; who may do what is Leases' to say.
-  explicit LeasesDirectory(Mount& mount) : OwnDirectory(mount, 0777) {}
+  explicit LeasesDirectory(Mount& mount)
+      : EventfulDirectory(mount, 0777, [&mount](const nlohmann::json& event) {
+          const std::string name = endedLease(event);
+          if (!name.empty()) mount.leaseNames.ended("leases/" + name);
+          return name;
+        }) {}
 
   void lookup(Reply reply, const std::string& name) override {
     if (!Name::valid(name)) return reply.noEntry(kForever);
     const uid_t uid = reply.uid();
     // A lease in use is found at once; the first use copies, and takes a worker.
     if (const auto workspace = known(name, uid)) {
-      return answerRoot(mount_, std::move(reply), mount_.trees.get(workspace, number()));
+      return answer(std::move(reply), name, workspace);
     }
     auto self = std::static_pointer_cast<LeasesDirectory>(shared_from_this());
     mount_.later(std::move(reply), [self, name, uid](Reply held) {
       auto workspace = self->mount_.leases().workspace(name, uid);
       if (!workspace) return held.error(workspace.error());
       self->know(name, *workspace);
-      answerRoot(self->mount_, std::move(held),
-                 self->mount_.trees.get(std::move(*workspace), self->number()));
+      self->answer(std::move(held), name, *workspace);
     });
   }
 
@@ -123,6 +132,20 @@ class LeasesDirectory : public OwnDirectory {
     uid_t uid = 0;
   };
 
+  void answer(Reply reply, const std::string& name, const std::shared_ptr<Workspace>& workspace) {
+    std::optional<uid_t> holder;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto it = known_.find(name);
+      if (it != known_.end()) holder = it->second.uid;
+    }
+    const auto tree = mount_.trees.get(workspace, number());
+    answerRoot(mount_, std::move(reply), tree, [&](const struct stat& root) {
+      return holder && mount_.staleNames.canExpire() &&
+             mount_.leaseNames.keep(tree->key(), *holder, root);
+    });
+  }
+
   // Only while it is not frozen: then Leases must say what has become of it.
   std::shared_ptr<Workspace> known(const std::string& name, uid_t uid) {
     const std::lock_guard lock(mutex_);
@@ -144,16 +167,24 @@ class LeasesDirectory : public OwnDirectory {
   std::unordered_map<std::string, Known> known_;  // guarded by mutex_
 };
 
-class BuildsDirectory : public OwnDirectory {
+std::string endedBuild(const nlohmann::json& event) {
+  if (event.at("event") != "build") return {};
+  const auto& state = event.at("state");
+  const bool underway = state == "queued" || state == "running";
+  return underway ? std::string() : event.at("id").get<std::string>();
+}
+
+class BuildsDirectory : public EventfulDirectory {
  public:
-  explicit BuildsDirectory(Mount& mount) : OwnDirectory(mount, 0777) {}
+  explicit BuildsDirectory(Mount& mount) : EventfulDirectory(mount, 0777, endedBuild) {}
 
   void lookup(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);
     if (!id) return reply.noEntry(kForever);
     auto workspace = mount_.builds().workspace(*id);
     if (!workspace) return reply.error(ENOENT);
-    answerRoot(mount_, std::move(reply), mount_.trees.get(std::move(workspace), number()));
+    answerRoot(mount_, std::move(reply), mount_.trees.get(std::move(workspace), number()),
+               [](const auto&) { return true; });
   }
 
   void rmdir(Reply reply, const std::string& name) override {

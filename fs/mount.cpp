@@ -19,7 +19,16 @@ struct timespec now() {
 }  // namespace
 
 Mount::Mount(Parts parts, const MountOptions& options)
-    : quiet(options.source), parts_(parts), options_(options), started_(now()) {}
+    : quiet(options.source),
+      staleNames([this](std::function<void()> job) { later(std::move(job)); }),
+      parts_(parts),
+      options_(options),
+      started_(now()) {}
+
+void Mount::setSession(fuse_session* session) {
+  session_ = session;
+  staleNames.setSession(session);
+}
 
 void Mount::later(std::function<void()> job) {
   workers_.run([job = std::move(job)] {

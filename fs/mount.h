@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "fs/lease_names.h"
 #include "fs/open_files.h"
 #include "fs/quiet_mount.h"
 #include "fs/session.h"
+#include "fs/stale_names.h"
 #include "fs/tables.h"
 #include "store/base/workers.h"
 #include "store/tree/trees.h"
@@ -38,13 +40,15 @@ class Mount {
   HandleTable handles;
   OpenFiles opens;
   const QuietMount quiet;
+  StaleNames staleNames;
+  LeaseNames leaseNames;
   Trees trees;
   std::atomic<bool> passthrough{false};  // the kernel grants it; off once it was found not to work
 
   /// Tells the kernel that what it knows of a node's attributes is not right any more.
   void attributesChanged(uint64_t node) const;
   /// Set once, before requests come.
-  void setSession(fuse_session* session) { session_ = session; }
+  void setSession(fuse_session* session);
 
   /// Runs `job` on a worker, whose threads have the daemon's own identity: they may start commands
   /// and other threads. The session's threads must not.

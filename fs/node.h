@@ -88,7 +88,11 @@ class OwnNode : public Node, public std::enable_shared_from_this<OwnNode> {
   uint64_t number() const override { return number_; }
 
   virtual struct stat attributes() const = 0;
-  void getattr(Reply reply, Handle*) override { reply.attributes(attributes(), 0); }
+  /// Seconds for which the kernel may believe them.
+  virtual double attributesTimeout() const { return 0; }
+  void getattr(Reply reply, Handle*) override {
+    reply.attributes(attributes(), attributesTimeout());
+  }
 
  protected:
   explicit OwnNode(uint64_t number) : number_(number) {}

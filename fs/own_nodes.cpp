@@ -68,8 +68,18 @@ void OwnDirectory::statfs(Reply reply) {
 }
 
 void OwnDirectory::answer(Reply reply, const std::shared_ptr<OwnNode>& node) {
-  mount_.answerEntry(std::move(reply), NodeRef(node), node->attributes(), 0, 0);
+  mount_.answerEntry(std::move(reply), NodeRef(node), node->attributes(), 0,
+                     node->attributesTimeout());
 }
+
+EventfulDirectory::EventfulDirectory(Mount& mount, mode_t mode,
+                                     std::function<std::string(const nlohmann::json& event)> gone)
+    : OwnDirectory(mount, mode),
+      subscription_(mount.store().events().subscribe(
+          [this, gone = std::move(gone)](const nlohmann::json& event) {
+            std::string name = gone(event);
+            if (!name.empty()) mount_.staleNames.drop(number(), std::move(name));
+          })) {}
 
 namespace {
 

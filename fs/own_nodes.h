@@ -27,6 +27,7 @@ class OwnDirectory : public OwnNode {
   struct stat attributes() const override {
     return mount_.ownAttributes(number(), S_IFDIR | mode_);
   }
+  double attributesTimeout() const override { return kForever; }
   void readdir(Reply reply, off_t offset, size_t size, bool plus) override;
   void statfs(Reply reply) override;
 
@@ -57,6 +58,20 @@ class OwnDirectory : public OwnNode {
   std::mutex mutex_;
   std::deque<std::shared_ptr<const Listing>> listings_;  // guarded by mutex_
   uint64_t lastListing_ = 0;                             // guarded by mutex_
+};
+
+/// A directory whose names the kernel may keep until an event says that one has another meaning.
+class EventfulDirectory : public OwnDirectory {
+ public:
+  ~EventfulDirectory() override { mount_.store().events().unsubscribe(subscription_); }
+
+ protected:
+  /// `gone` says which name an event takes away; empty: none.
+  EventfulDirectory(Mount& mount, mode_t mode,
+                    std::function<std::string(const nlohmann::json& event)> gone);
+
+ private:
+  int subscription_;
 };
 
 /// A file whose text is made when it is opened.

@@ -10,9 +10,14 @@
 namespace kilnfs {
 namespace {
 
-class Results : public OwnDirectory {
+std::string deletedResult(const nlohmann::json& event) {
+  const bool deleted = event.at("event") == "result" && event.at("state") == "deleted";
+  return deleted ? event.at("id").get<std::string>() : std::string();
+}
+
+class Results : public EventfulDirectory {
  public:
-  explicit Results(Mount& mount) : OwnDirectory(mount, 0755) {}
+  explicit Results(Mount& mount) : EventfulDirectory(mount, 0755, deletedResult) {}
 
   void lookup(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);
@@ -21,7 +26,8 @@ class Results : public OwnDirectory {
     if (!result) return reply.error(result.error());
     if (!*result) return reply.error(ENOENT);
     touch(*id);
-    answerRoot(mount_, std::move(reply), mount_.trees.get(std::move(*result), number()));
+    answerRoot(mount_, std::move(reply), mount_.trees.get(std::move(*result), number()),
+               [](const auto&) { return true; });
   }
 
   void rmdir(Reply reply, const std::string& name) override {
@@ -58,7 +64,7 @@ class Results : public OwnDirectory {
   int refusal() const override { return EROFS; }
 
  private:
-  // Each path walk looks the name up; what is used all the time is recorded now and then.
+  // Opening its files is use as well, and seen by the store.
   void touch(const Id& id) {
     constexpr std::chrono::seconds kEvery{10};
     constexpr size_t kTouched = 4096;

@@ -22,6 +22,10 @@ class Root : public OwnDirectory {
     add("builds", makeBuilds(mount));
   }
 
+  // Not for long: of the mount of a daemon that has died, stat must fail, as scripts expect that
+  // wait for the next one.
+  double attributesTimeout() const override { return 0.01; }
+
   void lookup(Reply reply, const std::string& name) override {
     const auto it = std::find_if(children_.begin(), children_.end(),
                                  [&](const auto& child) { return child.name == name; });
@@ -31,7 +35,7 @@ class Root : public OwnDirectory {
     const bool fresh = name == "control";
     const auto node = fresh ? makeControl(mount_, it->node->number()) : it->node;
     mount_.answerEntry(std::move(reply), NodeRef(node), node->attributes(), fresh ? 0 : kForever,
-                       0);
+                       node->attributesTimeout());
   }
 
  protected:

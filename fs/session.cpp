@@ -130,8 +130,8 @@ void FuseSession::end() {
   if (mounted_) fuse_session_unmount(session_);
   mount_.finish();
   for (const auto& handle : mount_.handles.clear()) handle->abandoned();
-  mount_.finish();  // what closing has begun
   mount_.nodes.clear();
+  mount_.finish();  // what closing has begun
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
 #include <tuple>
 
 #include "fs/fuse_compat.h"
@@ -12,6 +13,8 @@
 
 namespace kilnfs {
 namespace {
+
+constexpr const char* kAccessAcl = "system.posix_acl_access";
 
 /// Seconds for which the kernel may believe what it is told of a tree.
 double beliefIn(const Tree& tree) {
@@ -101,10 +104,13 @@ bool losesSetId(int fd) {
 
 }  // namespace
 
-void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree) {
+void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree,
+                const std::function<bool(const struct stat& root)>& mayBelieve) {
   const auto root = tree->root();
   if (!root) return reply.error(root.error());
-  mount.answerEntry(std::move(reply), NodeRef(root->inode), root->attributes, 0, beliefIn(*tree));
+  const double belief = beliefIn(*tree);
+  mount.answerEntry(std::move(reply), NodeRef(root->inode), root->attributes,
+                    mayBelieve(root->attributes) ? belief : 0, belief);
 }
 
 void TreeNode::answer(Reply reply, const Expected<Tree::Entry>& entry) const {
@@ -122,7 +128,38 @@ void TreeNode::getattr(Reply reply, Handle* handle) {
 void TreeNode::setattr(Reply reply, const SetAttributes& wanted, Handle* handle) {
   const auto st = tree().setattr(*inode_, wanted, fileOf(handle));
   if (!st) return reply.error(st.error());
+  const bool rights = wanted.mode || wanted.uid;
+  const auto holder =
+      rights && isLeaseRoot() ? mount_.leaseNames.letsIn(tree().key()) : std::nullopt;
+  if (holder && !LeaseNames::canBePrivate(*holder, *st)) {
+    return openLease(std::move(reply), [st = *st](Reply held, TreeNode& node) {
+      held.attributes(st, node.timeout(*node.inode_));
+    });
+  }
   reply.attributes(*st, timeout(*inode_));
+}
+
+// Who has the right to comes in by the attributes of the lease's root now, no longer past it.
+void TreeNode::openLease(Reply reply, std::function<void(Reply, TreeNode&)> answer) {
+  mount_.later(std::move(reply), [&mount = mount_, inode = inode_, answer](Reply held) {
+    Tree& tree = inode->tree();
+    mount.leaseNames.keepNoMore(tree.key());
+    const std::string name = tree.key().substr(tree.key().rfind('/') + 1);
+    // Twice, for an answer that was on its way; and those who have come by the name already, and
+    // are at the door, are to find it closed.
+    for (int i = 0; i < 2; ++i) {
+      mount.staleNames.drop(tree.outerIno(), name);
+      mount.staleNames.settle();
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    mount.leaseNames.open(tree.key());
+    TreeNode node(mount, inode);
+    answer(std::move(held), node);
+  });
+}
+
+bool TreeNode::isLeaseRoot() const {
+  return tree().isRoot(*inode_) && tree().key().starts_with("leases/");
 }
 
 // What the kernel may believe of the attributes: nothing while they may change behind its back.
@@ -279,6 +316,18 @@ void TreeNode::statfs(Reply reply) {
 }
 
 void TreeNode::getxattr(Reply reply, const std::string& name, size_t room) {
+  if (name == kAccessAcl && isLeaseRoot()) {
+    if (const auto holder = mount_.leaseNames.letsIn(tree().key())) {
+      const Requester who = reply.requester();
+      const std::string path = mount_.options().mountpoint + "/" + tree().key();
+      if (who.uid != 0 && who.uid != *holder && !standsIn(who.pid, path)) {
+        return reply.xattr(LeaseNames::privateAcl(), room);
+      }
+      return openLease(std::move(reply), [name, room](Reply held, TreeNode& node) {
+        node.getxattr(std::move(held), name, room);
+      });
+    }
+  }
   const auto value = tree().getxattr(*inode_, name);
   if (!value) return reply.error(value.error());
   reply.xattr(*value, room);
@@ -298,8 +347,10 @@ void TreeNode::listxattr(Reply reply, size_t room) {
 
 void TreeNode::setxattr(Reply reply, const std::string& name, const std::string& value, int flags) {
   Status done = tree().setxattr(*inode_, name, value, flags);
-  if (done && name == "system.posix_acl_access") done = dropSetgid(reply);
-  reply.status(done);
+  if (name != kAccessAcl || !done) return reply.status(done);
+  done = dropSetgid(reply);
+  if (!isLeaseRoot()) return reply.status(done);
+  openLease(std::move(reply), [done](Reply held, TreeNode&) { held.status(done); });
 }
 
 // An ACL changes the mode, which takes the set-gid bit from a file whose group the caller is not

@@ -38,6 +38,8 @@ class TreeNode : public Node {
 
  private:
   Status dropSetgid(const Reply& reply);
+  bool isLeaseRoot() const;
+  void openLease(Reply reply, std::function<void(Reply, TreeNode&)> answer);
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
   OpenAnswer admit(const Reply& reply, const File& file, int flags) const;
@@ -48,7 +50,9 @@ class TreeNode : public Node {
   const InodePtr inode_;
 };
 
-/// Answers a look-up of a tree's root, which has a name that may be taken away any time.
-void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree);
+/// Answers a look-up of a tree's root. `mayBelieve`: the kernel may keep the name until it is told
+/// that it is stale; else it asks each time.
+void answerRoot(Mount& mount, Reply reply, const std::shared_ptr<Tree>& tree,
+                const std::function<bool(const struct stat& root)>& mayBelieve);
 
 }  // namespace kilnfs

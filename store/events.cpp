@@ -21,7 +21,7 @@ void Events::post(nlohmann::json event) {
     if (lines_.size() > kKept) lines_.pop_front();
   }
   const std::lock_guard lock(subscribersMutex_);
-  for (const auto& [number, fn] : subscribers_) fn();
+  for (const auto& [number, fn] : subscribers_) fn(event);
 }
 
 std::string Events::read(uint64_t& from, size_t maxBytes) const {
@@ -46,7 +46,7 @@ bool Events::hasMore(uint64_t from) const {
   return from < next_;
 }
 
-int Events::subscribe(std::function<void()> fn) {
+int Events::subscribe(Subscriber fn) {
   const std::lock_guard lock(subscribersMutex_);
   subscribers_.emplace(nextSubscriber_, std::move(fn));
   return nextSubscriber_++;

@@ -27,18 +27,20 @@ class Events {
   std::string read(uint64_t& from, size_t maxBytes) const;
   bool hasMore(uint64_t from) const;
 
+  using Subscriber = std::function<void(const nlohmann::json& event)>;
+
   /// Calls `fn` after each post, on the poster's thread: it must be quick and must not post.
   /// Returns a number for unsubscribe(), after which `fn` is not called any more.
-  int subscribe(std::function<void()> fn);
+  int subscribe(Subscriber fn);
   void unsubscribe(int number);
 
  private:
   mutable std::mutex mutex_;
-  std::deque<std::string> lines_;                     // guarded by mutex_
-  uint64_t next_ = 1;                                 // guarded by mutex_: number of the next line
-  std::mutex subscribersMutex_;                       // taken after mutex_ was released
-  std::map<int, std::function<void()>> subscribers_;  // guarded by subscribersMutex_
-  int nextSubscriber_ = 1;                            // guarded by subscribersMutex_
+  std::deque<std::string> lines_;          // guarded by mutex_
+  uint64_t next_ = 1;                      // guarded by mutex_: number of the next line
+  std::mutex subscribersMutex_;            // taken after mutex_ was released
+  std::map<int, Subscriber> subscribers_;  // guarded by subscribersMutex_
+  int nextSubscriber_ = 1;                 // guarded by subscribersMutex_
 };
 
 }  // namespace kilnfs

@@ -18,7 +18,7 @@ class FollowedLog::Waiter {
         wake_(std::make_shared<UniqueFd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
         watch_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
     const auto waker = [wake = wake_] { ::eventfd_write(wake->get(), 1); };
-    subscription_ = events_.subscribe(waker);
+    subscription_ = events_.subscribe([waker](const auto&) { waker(); });
     interrupt_.onRaise(waker);
     if (!path.empty()) ::inotify_add_watch(watch_.get(), path.c_str(), IN_MODIFY);
   }

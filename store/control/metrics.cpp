@@ -10,27 +10,19 @@ Metrics::Metrics(Store& store, const Leases& leases, const Builds& builds)
     : store_(store),
       leases_(leases),
       builds_(builds),
-      subscription_(store.events().subscribe([this] { countEvents(); })) {}
+      subscription_(
+          store.events().subscribe([this](const nlohmann::json& event) { count(event); })) {}
 
 Metrics::~Metrics() {
   store_.events().unsubscribe(subscription_);
 }
 
-void Metrics::countEvents() {
-  const std::lock_guard lock(eventsMutex_);
-  const std::string lines = store_.events().read(nextEvent_, 65536);
-  for (size_t at = 0; at < lines.size();) {
-    const size_t end = lines.find('\n', at);
-    const std::string_view line = std::string_view(lines).substr(at, end - at);
-    at = end + 1;
-    if (line.find("\"event\":\"lease\"") == std::string_view::npos) continue;
-    const auto is = [line](std::string_view state) {
-      return line.find(fmt::format("\"state\":\"{}\"", state)) != std::string_view::npos;
-    };
-    if (is("published")) ++published_;
-    if (is("discarded") || is("failed")) ++discarded_;
-    if (is("unchanged")) ++unchanged_;
-  }
+void Metrics::count(const nlohmann::json& event) {
+  if (event.at("event") != "lease") return;
+  const auto& state = event.at("state");
+  if (state == "published") ++published_;
+  if (state == "discarded" || state == "failed") ++discarded_;
+  if (state == "unchanged") ++unchanged_;
 }
 
 namespace {

@@ -25,7 +25,7 @@ class Metrics {
   std::string text() const;
 
  private:
-  void countEvents();
+  void count(const nlohmann::json& event);
 
   Store& store_;
   const Leases& leases_;
@@ -36,8 +36,6 @@ class Metrics {
   std::atomic<uint64_t> published_{0};
   std::atomic<uint64_t> discarded_{0};
   std::atomic<uint64_t> unchanged_{0};
-  std::mutex eventsMutex_;
-  uint64_t nextEvent_ = 0;  // guarded by eventsMutex_
   int subscription_;
 };
 

@@ -52,6 +52,11 @@ Status Tree::refuseFrozen() const {
   return {};
 }
 
+bool Tree::isRoot(const Inode& inode) const {
+  const std::lock_guard lock(inodes_);
+  return !inode.parent_ && !(inode.rare_ && inode.rare_->kept);
+}
+
 // -- inode numbers
 
 uint64_t Tree::visibleIno(const BackingId& now) const {

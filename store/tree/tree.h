@@ -68,6 +68,12 @@ class Tree : public std::enable_shared_from_this<Tree> {
   /// True once changes and new look-ups are refused.
   bool frozen() const { return workspace_ && workspace_->frozen(); }
 
+  /// As TreeRoot::key.
+  const std::string& key() const { return place_.key(); }
+  /// Whether it is the tree's root.
+  bool isRoot(const Inode& inode) const;
+  uint64_t outerIno() const { return outerIno_; }
+
   // -- names. ENAMETOOLONG, ENOENT, ENOTDIR as for the system calls.
 
   Expected<Entry> root();

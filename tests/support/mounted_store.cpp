@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,8 +29,9 @@ void becomeUser(unsigned uid) {
 
 // A mount whose daemon is dead is one too, but does not answer.
 bool isDaemonsMount(const std::string& mnt) {
-  struct stat st;
-  return !mountsBelow(mnt).empty() && ::stat(mnt.c_str(), &st) == 0;
+  // Not stat: the kernel may know the root's attributes from a daemon that was just killed.
+  struct statfs space;
+  return !mountsBelow(mnt).empty() && ::statfs(mnt.c_str(), &space) == 0;
 }
 
 }  // namespace

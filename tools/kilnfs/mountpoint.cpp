@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <mntent.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <climits>
 #include <cstdlib>
@@ -50,7 +51,8 @@ Status checkEmpty(const std::string& path) {
 
 Expected<std::string> prepareMountpoint(const std::string& path) {
   struct stat st;
-  if (::stat(path.c_str(), &st) != 0) {
+  struct statfs space;  // the attributes of a mount's root may be known without its daemon
+  if (::stat(path.c_str(), &st) != 0 || ::statfs(path.c_str(), &space) != 0) {
     if (errno == ENOTCONN) {
       fmt::print(stderr, "kilnfs: {}: clearing the mount of a daemon that is gone\n", path);
       if (auto done = detachMount(path); !done) return Failure(done.error());

@@ -1,0 +1,29 @@
+#include "fs/stale_names.h"
+
+#include <tuple>
+
+#include "fs/fuse_compat.h"
+
+namespace kilnfs {
+
+void StaleNames::drop(uint64_t parent, std::string name) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++underway_;
+  }
+  later_([this, parent, name = std::move(name)] {
+    // ENOENT: it did not know the name.
+    std::ignore =
+        canExpire_ ? fuseExpire(session_, parent, name)
+                   : fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
+    const std::lock_guard lock(mutex_);
+    if (--underway_ == 0) done_.notify_all();
+  });
+}
+
+void StaleNames::settle() {
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [this] { return underway_ == 0; });
+}
+
+}  // namespace kilnfs

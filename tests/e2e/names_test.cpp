@@ -1,0 +1,114 @@
+// Names right below results/, leases/ and builds/: the kernel keeps them, and forgets them in time.
+
+#include <signal.h>
+
+#include "tests/support/lease_fixture.h"
+
+namespace kilnfs::testing {
+namespace {
+
+class Names : public MountedStore {
+ protected:
+  void SetUp() override {
+    MountedStore::SetUp();
+    start();
+  }
+  Ran sh(const std::string& command) { return shell(command, mnt()); }
+  /// Whether `path` can be looked at while the daemon stands still.
+  bool knownWithoutDaemon(const std::string& path) {
+    ::kill(daemon_->pid(), SIGSTOP);
+    const int status = asUser(0, [&] {
+      ::alarm(5);
+      struct stat st = {};
+      return ::stat(path.c_str(), &st) == 0 ? 0 : 1;
+    });
+    ::kill(daemon_->pid(), SIGCONT);
+    return status == 0;
+  }
+};
+
+TEST_F(Names, WhatWasLookedAtNeedsNoDaemon) {
+  ASSERT_EQ(sh("echo \"build r --wait -c 'echo text > f'\" > control").status, 0);
+  ASSERT_EQ(sh("echo 'lease c --as t' > control; touch leases/c.1/f").status, 0);
+  for (const char* path : {"results/r/f", "leases/c.1/f"}) {
+    ASSERT_EQ(sh(std::string("stat ") + path).status, 0);
+    EXPECT_TRUE(knownWithoutDaemon(mnt(path))) << path;
+  }
+}
+
+TEST_F(Names, ADeletedResultIsGoneAtOnceAndCanComeAnew) {
+  for (const std::string remove :
+       {"echo 'delete r' > control", "rmdir results/r", "echo 'prune --max 0' > control"}) {
+    for (int i = 0; i < 20; ++i) {
+      const std::string text = std::to_string(i);
+      ASSERT_EQ(sh("echo \"build r --wait -c 'echo " + text + " > f'\" > control").status, 0);
+      EXPECT_EQ(sh("cat results/r/f").output, text + "\n");
+      ASSERT_EQ(sh(remove).status, 0) << remove;
+      EXPECT_EQ(sh("stat results/r 2>&1 >/dev/null | grep -c 'No such file'").output, "1\n")
+          << remove;
+    }
+  }
+}
+
+TEST_F(Names, AReleasedLeaseIsGoneAtOnce) {
+  for (const std::string release : {"rmdir leases/c.1", "echo 'release c.2' > control"}) {
+    ASSERT_EQ(sh("echo 'lease c --as t' > control").status, 0);
+    const std::string path = release.substr(0, 5) == "rmdir" ? "leases/c.1" : "leases/c.2";
+    ASSERT_EQ(sh("echo 1 >> " + path + "/f").status, 0);
+    ASSERT_EQ(sh(release).status, 0) << release;
+    EXPECT_NE(sh("stat " + path).status, 0) << release;
+  }
+}
+
+// The kernel keeps the name of a lease, but for its holder alone.
+TEST_F(Names, ALeaseLetsNobodyElseInWhateverItsMode) {
+  ASSERT_EQ(sh("echo 'lease c --as t' > control; echo secret > leases/c.1/f").status, 0);
+  const std::string file = mnt("leases/c.1/f");
+  const auto refused = [&] {
+    const auto tries = [&] {
+      return ::open(file.c_str(), O_RDONLY) < 0 && errno == EACCES &&
+                     ::chdir(mnt("leases/c.1").c_str()) < 0 && errno == EACCES
+                 ? 0
+                 : 1;
+    };
+    return asUser(kOther, tries) == 0;
+  };
+  EXPECT_EQ(sh("cat leases/c.1/f").output, "secret\n");
+  EXPECT_TRUE(refused());
+  for (const char* opens :
+       {"chmod 777", "chmod 705", "ls -ld", "setfacl -m u:65534:rwx", "chown 65534", "chmod 755"}) {
+    ASSERT_EQ(sh(std::string(opens) + " leases/c.1").status, 0);
+    EXPECT_TRUE(refused()) << opens;
+    EXPECT_EQ(sh("cat leases/c.1/f").output, "secret\n");
+    EXPECT_TRUE(refused()) << opens << ", looked up again";
+  }
+}
+
+// What the holder's own program does by another user, where it stands, goes by the mode.
+TEST_F(Names, WhoStandsInALeaseIsLetInByItsMode) {
+  ASSERT_EQ(sh("echo 'lease c --as t' > control; echo text > leases/c.1/f").status, 0);
+  const std::string root = mnt("leases/c.1");
+  const auto reads = [&](const char* path) {
+    return asUser(kOther, [&] { return ::open(path, O_RDONLY) < 0 ? errno : 0; });
+  };
+  const auto former = std::filesystem::current_path();
+  std::filesystem::current_path(root);
+  EXPECT_EQ(reads("f"), 0);
+  EXPECT_EQ(reads((root + "/f").c_str()), EACCES);
+  EXPECT_EQ(reads("f"), 0);
+  std::filesystem::permissions(".", std::filesystem::perms::owner_all);
+  EXPECT_EQ(reads("f"), EACCES);
+  std::filesystem::current_path(former);
+  EXPECT_EQ(reads((root + "/f").c_str()), EACCES);
+}
+
+// It is shown as it is to who has the right to look.
+TEST_F(Names, TheRootOfALeaseHasNoAclThatNobodyGaveIt) {
+  ASSERT_EQ(sh("echo 'lease c --as t' > control; stat leases/c.1").status, 0);
+  EXPECT_EQ(sh("getfacl -cE --omit-header leases/c.1").output,
+            "user::rwx\ngroup::r-x\nother::r-x\n\n");
+  EXPECT_EQ(sh("stat -c %A leases/c.1").output, "drwxr-xr-x\n");
+}
+
+}  // namespace
+}  // namespace kilnfs::testing
