@@ -41,14 +41,13 @@ Status Transfer::rsync(const std::string& what, const std::string& dir, const st
   const UniqueFd output(::memfd_create("rsync", MFD_CLOEXEC));
   if (!output.valid()) return failErrno("memfd_create");
   Supervised::Spec spec;
-  spec.supervisor = options_.supervisor;
   spec.grace = options_.grace;
   spec.account = account;
   spec.env = cleanEnvironment(account, {});
   spec.dir = dir;
   spec.outputFd = output.get();
   spec.argv = {"rsync", "-aHAXS", "--numeric-ids", "--", from, to};
-  auto started = Supervised::start(spec);
+  auto started = Supervised::start(supervisors_, spec);
   if (!started) return Failure(started.error());
   const Supervised::End end = started->run(interrupt, std::nullopt);
   if (end.ok()) return {};
