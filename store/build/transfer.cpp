@@ -1,12 +1,13 @@
 #include "store/build/transfer.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <filesystem>
+
+#include "store/base/directory_names.h"
 
 namespace kilnfs {
 namespace {
@@ -23,15 +24,6 @@ std::string lastWords(int fd) {
   while (text.ends_with('\n')) text.pop_back();
   for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos;) text.replace(at, 1, "; ");
   return text;
-}
-
-Expected<bool> isEmpty(const std::string& path) {
-  DIR* dir = ::opendir(path.c_str());
-  if (dir == nullptr) return failErrno(inQuotes(path));
-  int entries = 0;
-  while (entries < 3 && ::readdir(dir) != nullptr) ++entries;  // "." and ".." are two
-  ::closedir(dir);
-  return entries < 3;
 }
 
 }  // namespace
@@ -96,7 +88,9 @@ Status Transfer::checkDestination(const std::string& path, const Account& accoun
     return {};
   }
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, fmt::format("{} is no directory", inQuotes(path)));
-  auto empty = isEmpty(path);
+  const UniqueFd there(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!there.valid()) return failErrno(inQuotes(path));
+  auto empty = isEmptyDirectory(there.get());
   if (!empty) return Failure(empty.error());
   if (!*empty) {
     return fail(ENOTEMPTY, fmt::format("{} is not empty: export into a new or an empty directory",
