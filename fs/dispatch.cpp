@@ -1,10 +1,12 @@
 #include "fs/dispatch.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 
 #include <exception>
 
 #include "fs/tree_node.h"
+#include "store/base/fd.h"
 
 namespace kilnfs {
 namespace {
