@@ -1,10 +1,12 @@
 #include "fs/dispatch.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 
 #include <exception>
 
 #include "fs/tree_node.h"
+#include "store/base/fd.h"
 
 namespace kilnfs {
 namespace {
@@ -75,6 +77,19 @@ std::shared_ptr<Handle> handleOf(fuse_req_t request, const fuse_file_info* info)
 
 // -- the session
 
+constexpr size_t kLargestWrite = 1 << 20;
+
+/// Whether a request fits into a pipe, which may be as large as pipe-max-size unless one has
+/// CAP_SYS_RESOURCE. libfuse finds out as well, but some versions of it anew at each request.
+bool pipesHoldRequests() {
+  constexpr int kHeader = 4096;  // what libfuse leaves for it
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return false;
+  const UniqueFd reader(ends[0]);
+  const UniqueFd writer(ends[1]);
+  return ::fcntl(writer.get(), F_SETPIPE_SZ, static_cast<int>(kLargestWrite) + kHeader) > 0;
+}
+
 void opInit(void* data, fuse_conn_info* conn) {
   struct Wish {
     uint64_t capability;
@@ -86,7 +101,7 @@ void opInit(void* data, fuse_conn_info* conn) {
       {FUSE_CAP_ASYNC_DIO, "async_dio", true},
       {FUSE_CAP_ATOMIC_O_TRUNC, "atomic_o_trunc", true},
       {FUSE_CAP_DONT_MASK, "dont_mask", true},
-      {FUSE_CAP_SPLICE_READ, "splice_read", true},
+      {FUSE_CAP_SPLICE_READ, "splice_read", pipesHoldRequests()},
       {FUSE_CAP_SPLICE_WRITE, "splice_write", true},
       {FUSE_CAP_PARALLEL_DIROPS, "parallel_dirops", true},
       {FUSE_CAP_POSIX_ACL, "posix_acl", true},
@@ -116,7 +131,7 @@ void opInit(void* data, fuse_conn_info* conn) {
                  (wish.capability != 0 && fuseOffers(*conn, wish.capability) ? "" : "no-") +
                  wish.name;
   }
-  conn->max_write = 1 << 20;
+  conn->max_write = kLargestWrite;
   conn->max_background = 64;
   conn->congestion_threshold = 48;
   spdlog::debug("FUSE {}.{}:{}", conn->proto_major, conn->proto_minor, granted);

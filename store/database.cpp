@@ -11,6 +11,8 @@
 #include <mutex>
 #include <set>
 
+#include "store/statements.h"
+
 namespace kilnfs {
 namespace {
 
@@ -136,20 +138,22 @@ class SqliteDatabase : public Database {
   Expected<std::vector<SealedRow>> sealed() override {
     return guarded("list what is sealed", [&] {
       std::vector<SealedRow> rows;
-      SQLite::Statement query(db_, "SELECT id, tmp, shared FROM kilnfs_sealed ORDER BY rowid");
-      while (query.executeStep()) {
+      const auto query =
+          statements_.use("SELECT id, tmp, shared FROM kilnfs_sealed ORDER BY rowid");
+      while (query->executeStep()) {
         SealedRow row;
-        row.id = query.getColumn(0).getString();
-        row.tmp = query.getColumn(1).getString();
-        const std::string shared = query.getColumn(2).getString();
+        row.id = query->getColumn(0).getString();
+        row.tmp = query->getColumn(1).getString();
+        const std::string shared = query->getColumn(2).getString();
         row.shared.resize(shared.size() / sizeof(uint64_t));
         if (!shared.empty())
           std::memcpy(row.shared.data(), shared.data(), row.shared.size() * sizeof(uint64_t));
-        SQLite::Statement stubs(db_, "SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
-        stubs.bind(1, row.id);
-        while (stubs.executeStep()) {
-          row.stubs.push_back({stubs.getColumn(0).getString(), stubs.getColumn(1).getString(),
-                               stubs.getColumn(2).getString()});
+        const auto stubs =
+            statements_.use("SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
+        stubs->bind(1, row.id);
+        while (stubs->executeStep()) {
+          row.stubs.push_back({stubs->getColumn(0).getString(), stubs->getColumn(1).getString(),
+                               stubs->getColumn(2).getString()});
         }
         rows.push_back(std::move(row));
       }
@@ -163,18 +167,18 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<BuildRow>> build(const std::string& id) override {
     return guarded("look up " + id, [&]() -> std::optional<BuildRow> {
-      SQLite::Statement query(db_, fmt::format("{} WHERE builds.id = ?", kRows));
-      query.bind(1, id);
-      if (!query.executeStep()) return std::nullopt;
-      return rowOf(query);
+      const auto query = statements_.use(fmt::format("{} WHERE builds.id = ?", kRows));
+      query->bind(1, id);
+      if (!query->executeStep()) return std::nullopt;
+      return rowOf(*query);
     });
   }
 
   Expected<std::vector<BuildRow>> builds() override {
     return guarded("list the results", [&] {
-      SQLite::Statement query(db_, kRows);
+      const auto query = statements_.use(kRows);
       std::vector<BuildRow> rows;
-      while (query.executeStep()) rows.push_back(rowOf(query));
+      while (query->executeStep()) rows.push_back(rowOf(*query));
       return rows;
     });
   }
@@ -197,10 +201,10 @@ class SqliteDatabase : public Database {
 
   Expected<Usage> totalUsage() override {
     return guarded("add up the sizes", [&] {
-      SQLite::Statement query(db_, "SELECT SUM(bytes), SUM(inodes) FROM kilnfs_usage");
-      query.executeStep();
-      return Usage{static_cast<uint64_t>(query.getColumn(0).getInt64()),
-                   static_cast<uint64_t>(query.getColumn(1).getInt64())};
+      const auto query = statements_.use("SELECT SUM(bytes), SUM(inodes) FROM kilnfs_usage");
+      query->executeStep();
+      return Usage{static_cast<uint64_t>(query->getColumn(0).getInt64()),
+                   static_cast<uint64_t>(query->getColumn(1).getInt64())};
     });
   }
 
@@ -214,19 +218,19 @@ class SqliteDatabase : public Database {
 
   Expected<std::vector<std::string>> pins() override {
     return guarded("list the pins", [&] {
-      SQLite::Statement query(db_, "SELECT id FROM kilnfs_pins ORDER BY id");
+      const auto query = statements_.use("SELECT id FROM kilnfs_pins ORDER BY id");
       std::vector<std::string> ids;
-      while (query.executeStep()) ids.push_back(query.getColumn(0).getString());
+      while (query->executeStep()) ids.push_back(query->getColumn(0).getString());
       return ids;
     });
   }
 
   Expected<std::vector<std::string>> children(const std::string& id) override {
     return guarded("list what was built on " + id, [&] {
-      SQLite::Statement query(db_, "SELECT id FROM builds WHERE parent = ? ORDER BY id");
-      query.bind(1, id);
+      const auto query = statements_.use("SELECT id FROM builds WHERE parent = ? ORDER BY id");
+      query->bind(1, id);
       std::vector<std::string> ids;
-      while (query.executeStep()) ids.push_back(query.getColumn(0).getString());
+      while (query->executeStep()) ids.push_back(query->getColumn(0).getString());
       return ids;
     });
   }
@@ -241,9 +245,9 @@ class SqliteDatabase : public Database {
 
   Expected<bool> madeByUs(const std::string& id) override {
     return guarded("look up " + id, [&] {
-      SQLite::Statement query(db_, "SELECT 1 FROM kilnfs_results WHERE id = ?");
-      query.bind(1, id);
-      return query.executeStep();
+      const auto query = statements_.use("SELECT 1 FROM kilnfs_results WHERE id = ?");
+      query->bind(1, id);
+      return query->executeStep();
     });
   }
 
@@ -252,12 +256,12 @@ class SqliteDatabase : public Database {
     std::vector<std::string> actions;
     auto ok = inTransaction("reconcile", [&] {
       std::map<std::string, BuildRow> rows;
-      SQLite::Statement query(db_, kRows);
-      while (query.executeStep()) {
-        BuildRow row = rowOf(query);
+      const auto query = statements_.use(kRows);
+      while (query->executeStep()) {
+        BuildRow row = rowOf(*query);
         rows.emplace(row.id, std::move(row));
       }
-      query.reset();
+      query->reset();
       for (const auto& [id, row] : rows) {
         if (existing.count(id) != 0) continue;
         run("DELETE FROM builds WHERE id = ?", id);
@@ -288,12 +292,12 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<CacheRow>> cache(const std::string& name) override {
     return guarded("look up cache " + name, [&]() -> std::optional<CacheRow> {
-      SQLite::Statement query(db_,
-                              "SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
-      query.bind(1, name);
-      if (!query.executeStep()) return std::nullopt;
-      return CacheRow{static_cast<uint64_t>(query.getColumn(0).getInt64()),
-                      query.getColumn(1).getString()};
+      const auto query =
+          statements_.use("SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
+      query->bind(1, name);
+      if (!query->executeStep()) return std::nullopt;
+      return CacheRow{static_cast<uint64_t>(query->getColumn(0).getInt64()),
+                      query->getColumn(1).getString()};
     });
   }
 
@@ -314,12 +318,13 @@ class SqliteDatabase : public Database {
   Expected<std::map<std::string, std::vector<GiftRow>>> gifts() override {
     return guarded("list what was being published", [&] {
       std::map<std::string, std::vector<GiftRow>> all;
-      SQLite::Statement query(
-          db_, "SELECT cache, tmp, from_path, to_path, ino FROM kilnfs_gifts ORDER BY rowid");
-      while (query.executeStep()) {
-        all[query.getColumn(0).getString()].push_back(
-            {query.getColumn(1).getString(), query.getColumn(2).getString(),
-             query.getColumn(3).getString(), static_cast<uint64_t>(query.getColumn(4).getInt64())});
+      const auto query = statements_.use(
+          "SELECT cache, tmp, from_path, to_path, ino FROM kilnfs_gifts ORDER BY rowid");
+      while (query->executeStep()) {
+        all[query->getColumn(0).getString()].push_back(
+            {query->getColumn(1).getString(), query->getColumn(2).getString(),
+             query->getColumn(3).getString(),
+             static_cast<uint64_t>(query->getColumn(4).getInt64())});
       }
       return all;
     });
@@ -334,10 +339,10 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<std::string>> meta(const std::string& key) override {
     return guarded("read " + key, [&]() -> std::optional<std::string> {
-      SQLite::Statement query(db_, "SELECT value FROM kilnfs_meta WHERE key = ?");
-      query.bind(1, key);
-      if (!query.executeStep()) return std::nullopt;
-      return query.getColumn(0).getString();
+      const auto query = statements_.use("SELECT value FROM kilnfs_meta WHERE key = ?");
+      query->bind(1, key);
+      if (!query->executeStep()) return std::nullopt;
+      return query->getColumn(0).getString();
     });
   }
 
@@ -381,10 +386,10 @@ class SqliteDatabase : public Database {
 
   template <class... Args>
   int run(const char* sql, const Args&... args) {
-    SQLite::Statement statement(db_, sql);
+    const auto statement = statements_.use(sql);
     int n = 0;
-    (bindOne(statement, ++n, args), ...);
-    return statement.exec();
+    (bindOne(*statement, ++n, args), ...);
+    return statement->exec();
   }
 
   void putCache(const std::string& name, const CacheRow& row) {
@@ -438,7 +443,8 @@ class SqliteDatabase : public Database {
   }
 
   std::mutex mutex_;
-  SQLite::Database db_;  // guarded by mutex_
+  SQLite::Database db_;  // guarded by mutex_, as what follows
+  Statements statements_{db_};
 };
 
 }  // namespace

@@ -9,12 +9,30 @@
 #include <algorithm>
 #include <ctime>
 
+#include "store/base/directory_names.h"
 #include "store/base/fault.h"
+#include "store/copy_node.h"
 #include "store/rsync.h"
 #include "store/seal.h"
 #include "store/tree/tree.h"
 
 namespace kilnfs {
+namespace {
+
+/// Whether there is nothing in `base`. Then `name` of `area` gets the attributes of its root.
+Expected<bool> beginsEmpty(const Snapshot& base, const Area& area, const std::string& name) {
+  const auto from = base.open("", O_RDONLY | O_DIRECTORY);
+  if (!from) return Failure(from.error());
+  auto empty = isEmptyDirectory(from->get());
+  if (!empty || !*empty) return empty;
+  const UniqueFd to(
+      ::openat(area.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!to.valid()) return failErrno(fmt::format("open {}/{}", area.path, name));
+  if (auto ok = copyAttributes(from->get(), to.get()); !ok) return Failure(ok.error());
+  return true;
+}
+
+}  // namespace
 
 /// Registers a build for as long as it lasts, so that its base stays and nobody builds it twice.
 class Results::InProgress {
@@ -97,15 +115,15 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
     if (base) {
       if (auto ok = copyPlainly(*base, tmp, interrupt); !ok) return Failure(ok.error());
     }
-    auto plain = std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
-    if (core_.nativeBuilds && core_.overlays.available()) {
-      plain->setNative({area.path + "/" + tmp, nullptr});
-    }
-    return plain;
+    return openPlain(tmp, key);
   }
   auto snapshot = basis(*base);
   if (!snapshot) return Failure(snapshot.error());
   if (!*snapshot) return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
+  // There is nothing that could be shared with one that is empty.
+  auto empty = beginsEmpty(**snapshot, area, tmp);
+  if (!empty) return Failure(empty.error());
+  if (*empty) return openPlain(tmp, key);
   Expected<std::shared_ptr<Workspace>> workspace;
   if (core_.nativeBuilds) {
     auto opened = core_.overlays.open(tmp, key, *snapshot);
@@ -123,6 +141,15 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
     if (auto root = tree->root()) (void)tree->unlink(*root->inode, "log");
   }
   return workspace;
+}
+
+std::shared_ptr<Workspace> Results::openPlain(const std::string& tmp, const std::string& key) {
+  const Area& area = core_.layout.resultTmp();
+  auto plain = std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
+  if (core_.nativeBuilds && core_.overlays.available()) {
+    plain->setNative({area.path + "/" + tmp, nullptr});
+  }
+  return plain;
 }
 
 Status Results::copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt) {

@@ -56,6 +56,8 @@ class Results {
                                             const std::string& tmp, User owner,
                                             Interrupt& interrupt,
                                             std::unique_ptr<Overlay>& overlay);
+  /// A tmpdir that lies over nothing.
+  std::shared_ptr<Workspace> openPlain(const std::string& tmp, const std::string& key);
   Status copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt);
   Status sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
                       Interrupt& interrupt);

@@ -10,22 +10,44 @@
 
 namespace kilnfs {
 
-Expected<std::vector<std::string>> directoryNames(int dirFd) {
+namespace {
+
+/// Calls `visit` with each name until that returns false.
+template <class Visit>
+Status eachName(int dirFd, Visit visit) {
   // A descriptor of its own: reading moves the offset of the open directory.
   UniqueFd copy(::openat(dirFd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy.valid() ? ::fdopendir(copy.get()) : nullptr,
                                                 ::closedir);
   if (!dir) return failErrno("read a directory");
   copy.release();
-  std::vector<std::string> names;
   errno = 0;
   while (const struct dirent* entry = ::readdir(dir.get())) {
     const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
+    if (name != "." && name != ".." && !visit(name)) return {};
     errno = 0;
   }
   if (errno != 0) return failErrno("read a directory");
+  return {};
+}
+
+}  // namespace
+
+Expected<std::vector<std::string>> directoryNames(int dirFd) {
+  std::vector<std::string> names;
+  auto read = eachName(dirFd, [&names](std::string_view name) {
+    names.emplace_back(name);
+    return true;
+  });
+  if (!read) return Failure(read.error());
   return names;
+}
+
+Expected<bool> isEmptyDirectory(int dirFd) {
+  bool empty = true;
+  auto read = eachName(dirFd, [&empty](std::string_view) { return empty = false; });
+  if (!read) return Failure(read.error());
+  return empty;
 }
 
 }  // namespace kilnfs

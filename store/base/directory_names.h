@@ -11,4 +11,7 @@ namespace kilnfs {
 /// the caller changes any. Does not move the offset of `dirFd`.
 Expected<std::vector<std::string>> directoryNames(int dirFd);
 
+/// Whether it has none. Reads no more than it needs to; likewise.
+Expected<bool> isEmptyDirectory(int dirFd);
+
 }  // namespace kilnfs

@@ -46,13 +46,6 @@ struct SetUpChild : bp::extend::handler {
     const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
     const int wanted[3] = {options->stdinFd, options->stdoutFd, options->stderrFd};
     for (int n = 0; n < 3; ++n) ::dup2(wanted[n] >= 0 ? wanted[n] : null, n);
-    for (const auto& [number, fd] : options->extraFds) {
-      if (number == fd) {
-        ::fcntl(fd, F_SETFD, 0);
-      } else {
-        ::dup2(fd, number);
-      }
-    }
   }
 };
 

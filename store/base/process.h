@@ -22,8 +22,7 @@ class Process {
     int stdinFd = -1;  // -1: /dev/null; the caller keeps ownership of all of these
     int stdoutFd = -1;
     int stderrFd = -1;
-    std::vector<std::pair<int, int>> extraFds;  // {number in the child, descriptor here}
-    bool ownGroup = true;                       // a process group of its own
+    bool ownGroup = true;  // a process group of its own
   };
   struct Outcome {
     std::optional<int> exit;

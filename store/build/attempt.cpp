@@ -107,7 +107,6 @@ Status Attempt::lostWrites() const {
 
 Supervised::Spec Attempt::spec() const {
   Supervised::Spec out;
-  out.supervisor = context_.options.supervisor;
   out.grace = context_.options.grace;
   out.account = account_;
   out.dir = dir_;
@@ -138,7 +137,7 @@ Status Attempt::copySource(const BuildRequest::Copy& copy) {
                        : copy.destination.substr(slash + 1);  // npos + 1 is 0
     rsync.argv.insert(rsync.argv.end(), {*source, "./" + rsync.plain});
   }
-  auto started = Supervised::start(rsync);
+  auto started = Supervised::start(context_.supervisors, rsync);
   if (!started) return Failure(started.error());
   const Supervised::End end = started->run(stop_, deadline_);
   if (end.ok()) return {};
@@ -184,7 +183,7 @@ Status Attempt::runCommand() {
   extra.insert(extra.end(), request_.env.begin(), request_.env.end());
   command.env = cleanEnvironment(account_, extra);
   for (const Link& link : links_) command.links.emplace_back(link.path, link.target);
-  auto started = Supervised::start(command);
+  auto started = Supervised::start(context_.supervisors, command);
   if (!started) return Failure(started.error());
   for (const std::string& lease : leases_) context_.leases.bindProcess(lease, started->pid());
   end_ = started->run(stop_, deadline_);

@@ -16,6 +16,7 @@ class Attempt {
     Leases& leases;
     const Sources& sources;
     const Builds::Options& options;
+    Supervisors& supervisors;
     std::function<Status()> makeRoom;  // before anything is written; ENOSPC
   };
   /// What is referred to outlives the attempt. `show` makes the tmpdir reachable as builds/<id>

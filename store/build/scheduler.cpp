@@ -32,7 +32,8 @@ Scheduler::Scheduler(Store& store, Leases& leases, Options options)
     : store_(store),
       leases_(leases),
       options_(std::move(options)),
-      sources_(store, options_.mount) {
+      sources_(store, options_.mount),
+      supervisors_(options_.supervisor, options_.mount) {
   const unsigned jobs = options_.jobs != 0 ? options_.jobs : std::thread::hardware_concurrency();
   for (unsigned i = 0; i < std::max(jobs, 1U); ++i) {
     threads_.emplace_back([this] { threadMain(); });

@@ -72,6 +72,7 @@ class Scheduler : public Builds {
   Leases& leases_;
   const Options options_;
   const Sources sources_;
+  Supervisors supervisors_;
 
   Interrupt stopWatching_;
 

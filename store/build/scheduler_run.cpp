@@ -32,8 +32,8 @@ void Scheduler::runJob(const JobPtr& job) {
   const auto makeRoom = [&] {
     return store_.limits().any() ? store_.makeRoom(needed(), *job->stop) : Status();
   };
-  Attempt attempt({store_, leases_, sources_, options_, makeRoom}, job->id, job->asked.request,
-                  job->asked.who, job->asked.account, *job->stop,
+  Attempt attempt({store_, leases_, sources_, options_, supervisors_, makeRoom}, job->id,
+                  job->asked.request, job->asked.who, job->asked.account, *job->stop,
                   [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
   Status done = attempt.begin();
   {
@@ -136,7 +136,7 @@ Status Scheduler::importTree(const Id& id, const std::string& source, const Requ
   }
   flushEvents();
   interrupt.onRaise([job] { job->stop->raise(); });
-  Transfer transfer(store_, options_, who);
+  Transfer transfer(store_, options_, supervisors_, who);
   Status done = store_.makeRoom(needed(), *job->stop);
   if (done) {
     done = transfer.importTree(
@@ -164,7 +164,8 @@ Status Scheduler::exportTree(const Id& id, const std::string& destination, const
                              Interrupt& interrupt) {
   auto account = accountFor(who, std::nullopt);
   if (!account) return Failure(account.error());
-  return Transfer(store_, options_, who).exportTree(id, destination, *account, interrupt);
+  return Transfer(store_, options_, supervisors_, who)
+      .exportTree(id, destination, *account, interrupt);
 }
 
 }  // namespace kilnfs

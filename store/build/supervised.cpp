@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <csignal>
@@ -16,29 +17,24 @@
 namespace kilnfs {
 namespace {
 
-/// The environment, where nobody else can read it: a command line is public.
-Expected<UniqueFd> environmentFd(const std::vector<std::string>& env) {
-  UniqueFd fd(::memfd_create("environment", MFD_CLOEXEC));
+/// What the supervisor is told (tools/supervise/options.h), where nobody else can read it.
+Expected<UniqueFd> wordsFd(const std::vector<std::string>& words) {
+  UniqueFd fd(::memfd_create("command", MFD_CLOEXEC));
   if (!fd.valid()) return failErrno("memfd_create");
   std::string all;
-  for (const std::string& pair : env) {
-    all += pair;
+  for (const std::string& word : words) {
+    all += word;
     all += '\0';
   }
   if (::write(fd.get(), all.data(), all.size()) != static_cast<ssize_t>(all.size()) ||
       ::lseek(fd.get(), 0, SEEK_SET) != 0) {
-    return failErrno("write the environment");
+    return failErrno("write the command");
   }
   return fd;
 }
 
-std::vector<std::string> commandLine(const Supervised::Spec& spec) {
-  std::vector<std::string> out = {spec.supervisor,
-                                  "--dir",
-                                  spec.dir,
-                                  "--env-fd",
-                                  "4",
-                                  "--kill-grace",
+std::vector<std::string> wordsOf(const Supervised::Spec& spec) {
+  std::vector<std::string> out = {"--dir", spec.dir, "--kill-grace",
                                   std::to_string(spec.grace.count())};
   const auto add = [&out](std::initializer_list<std::string> words) {
     out.insert(out.end(), words);
@@ -48,6 +44,7 @@ std::vector<std::string> commandLine(const Supervised::Spec& spec) {
   if (!spec.bind.empty()) add({"--bind", spec.bind});
   if (spec.namespaceFd >= 0) add({"--namespace-fd", "5"});
   for (const auto& [path, target] : spec.links) add({"--link", path, target});
+  for (const std::string& pair : spec.env) add({"--env", pair});
   if (::geteuid() == 0) {
     add({"--uid", std::to_string(spec.account.uid), "--gid", std::to_string(spec.account.gid),
          "--groups", fmt::format("{}", fmt::join(spec.account.groups, ","))});
@@ -87,50 +84,28 @@ std::string readAll(int fd) {
 
 }  // namespace
 
-Expected<Supervised> Supervised::start(const Spec& spec) {
-  // A socket, since writing to a pipe that nobody reads any more raises SIGPIPE.
-  int go[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go) != 0) return failErrno("socketpair");
-  UniqueFd goRead(go[0]);
-  UniqueFd goWrite(go[1]);
+Expected<Supervised> Supervised::start(Supervisors& supervisors, const Spec& spec) {
   int status[2];
   if (::pipe2(status, O_CLOEXEC) != 0) return failErrno("pipe");
   UniqueFd statusRead(status[0]);
-  UniqueFd statusWrite(status[1]);
-  auto env = environmentFd(spec.env);
-  if (!env) return Failure(env.error());
-  // Numbers that can't be taken for the child's own 3 to 5 while those are being put in place.
-  const UniqueFd statusHigh(::fcntl(statusWrite.get(), F_DUPFD_CLOEXEC, 10));
-  const UniqueFd envHigh(::fcntl(env->get(), F_DUPFD_CLOEXEC, 10));
-  const UniqueFd spaceHigh(spec.namespaceFd >= 0 ? ::fcntl(spec.namespaceFd, F_DUPFD_CLOEXEC, 10)
-                                                 : -1);
-  if (!statusHigh.valid() || !envHigh.valid() || (spec.namespaceFd >= 0 && !spaceHigh.valid())) {
-    return failErrno("dup");
-  }
-
-  Process::Options options;
-  options.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
-  options.stdinFd = goRead.get();
-  options.stdoutFd = spec.outputFd;
-  options.extraFds = {{3, statusHigh.get()}, {4, envHigh.get()}};
-  if (spaceHigh.valid()) options.extraFds.emplace_back(5, spaceHigh.get());
-  options.ownGroup = false;  // it makes a session of its own
-  auto process = Process::start(commandLine(spec), options);
+  const UniqueFd statusWrite(status[1]);
+  auto words = wordsFd(wordsOf(spec));
+  if (!words) return Failure(words.error());
+  std::vector<int> fds = {spec.outputFd, statusWrite.get(), words->get()};
+  if (spec.namespaceFd >= 0) fds.push_back(spec.namespaceFd);
+  auto process = supervisors.fork(fds);
   if (!process) return Failure(process.error());
-  Supervised out(std::move(*process));
-  out.go_ = std::move(goWrite);
-  out.status_ = std::move(statusRead);
-  return out;
+  return Supervised(std::move(*process), std::move(statusRead));
 }
 
 Supervised::End Supervised::run(Interrupt& interrupt, std::optional<Clock::time_point> deadline) {
   End end;
   const char go = 'g';
-  if (interrupt.raised() || ::send(go_.get(), &go, 1, MSG_NOSIGNAL) != 1) go_.reset();
+  if (interrupt.raised() || ::send(process_.go.get(), &go, 1, MSG_NOSIGNAL) != 1) {
+    process_.go.reset();
+  }
   watch(interrupt, deadline, end);
-  const std::string report = readAll(status_.get());
-  process_.wait();
-  understand(report, end);
+  understand(readAll(status_.get()), end);
   end.interrupted = interrupt.raised() && !end.timedOut && (!end.exit || end.interrupted);
   if (end.interrupted || end.timedOut) end.error.reset();
   return end;
@@ -148,7 +123,8 @@ void Supervised::watch(Interrupt& interrupt, std::optional<Clock::time_point> de
           std::chrono::ceil<std::chrono::milliseconds>(*deadline - Clock::now()).count();
       patience = static_cast<int>(std::clamp<int64_t>(left, 0, 1000000000));
     }
-    struct pollfd fds[2] = {{process_.pidfd(), POLLIN, 0}, {ending ? -1 : wake->get(), POLLIN, 0}};
+    struct pollfd fds[2] = {{process_.pidfd.get(), POLLIN, 0},
+                            {ending ? -1 : wake->get(), POLLIN, 0}};
     const int ready = ::poll(fds, 2, patience);
     if (ready < 0 && errno != EINTR) continue;
     if ((fds[0].revents & POLLIN) != 0) return;
@@ -156,7 +132,7 @@ void Supervised::watch(Interrupt& interrupt, std::optional<Clock::time_point> de
     if ((fds[1].revents & POLLIN) != 0) end.interrupted = true;
     if (!ending && (end.timedOut || end.interrupted)) {
       ending = true;
-      process_.signal(SIGTERM);
+      ::syscall(SYS_pidfd_send_signal, process_.pidfd.get(), SIGTERM, nullptr, 0);
     }
   }
 }

@@ -8,8 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "store/base/process.h"
+#include "store/base/interrupt.h"
 #include "store/build/account.h"
+#include "store/build/supervisors.h"
 
 namespace kilnfs {
 
@@ -18,7 +19,6 @@ class Supervised {
   using Clock = std::chrono::steady_clock;
 
   struct Spec {
-    std::string supervisor;  // the program kiln-supervise
     std::vector<std::string> argv;
     std::vector<std::string> env;  // all of it
     std::string dir;               // absolute
@@ -43,21 +43,20 @@ class Supervised {
   };
 
   /// Starts the supervisor, which waits for run(). Destroyed before that, nothing is run.
-  static Expected<Supervised> start(const Spec& spec);
+  static Expected<Supervised> start(Supervisors& supervisors, const Spec& spec);
 
   /// The ancestor of all that the command will be.
-  pid_t pid() const { return process_.pid(); }
+  pid_t pid() const { return process_.pid; }
 
-  /// Lets the command run and waits until nothing is left of it. Blocks. The calling thread must
-  /// be the one that called start(): the supervisor ends with it.
+  /// Lets the command run and waits until nothing is left of it. Blocks.
   End run(Interrupt& interrupt, std::optional<Clock::time_point> deadline);
 
  private:
-  explicit Supervised(Process process) : process_(std::move(process)) {}
+  Supervised(Supervisors::Forked process, UniqueFd status)
+      : process_(std::move(process)), status_(std::move(status)) {}
   void watch(Interrupt& interrupt, std::optional<Clock::time_point> deadline, End& end);
 
-  Process process_;
-  UniqueFd go_;      // its standard input
+  Supervisors::Forked process_;
   UniqueFd status_;  // what it reports
 };
 

@@ -1,12 +1,13 @@
 #include "store/build/transfer.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <filesystem>
+
+#include "store/base/directory_names.h"
 
 namespace kilnfs {
 namespace {
@@ -25,15 +26,6 @@ std::string lastWords(int fd) {
   return text;
 }
 
-Expected<bool> isEmpty(const std::string& path) {
-  DIR* dir = ::opendir(path.c_str());
-  if (dir == nullptr) return failErrno(inQuotes(path));
-  int entries = 0;
-  while (entries < 3 && ::readdir(dir) != nullptr) ++entries;  // "." and ".." are two
-  ::closedir(dir);
-  return entries < 3;
-}
-
 }  // namespace
 
 Status Transfer::rsync(const std::string& what, const std::string& dir, const std::string& from,
@@ -41,14 +33,13 @@ Status Transfer::rsync(const std::string& what, const std::string& dir, const st
   const UniqueFd output(::memfd_create("rsync", MFD_CLOEXEC));
   if (!output.valid()) return failErrno("memfd_create");
   Supervised::Spec spec;
-  spec.supervisor = options_.supervisor;
   spec.grace = options_.grace;
   spec.account = account;
   spec.env = cleanEnvironment(account, {});
   spec.dir = dir;
   spec.outputFd = output.get();
   spec.argv = {"rsync", "-aHAXS", "--numeric-ids", "--", from, to};
-  auto started = Supervised::start(spec);
+  auto started = Supervised::start(supervisors_, spec);
   if (!started) return Failure(started.error());
   const Supervised::End end = started->run(interrupt, std::nullopt);
   if (end.ok()) return {};
@@ -97,7 +88,9 @@ Status Transfer::checkDestination(const std::string& path, const Account& accoun
     return {};
   }
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, fmt::format("{} is no directory", inQuotes(path)));
-  auto empty = isEmpty(path);
+  const UniqueFd there(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!there.valid()) return failErrno(inQuotes(path));
+  auto empty = isEmptyDirectory(there.get());
   if (!empty) return Failure(empty.error());
   if (!*empty) {
     return fail(ENOTEMPTY, fmt::format("{} is not empty: export into a new or an empty directory",

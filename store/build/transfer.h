@@ -9,8 +9,9 @@ namespace kilnfs {
 
 class Transfer {
  public:
-  Transfer(Store& store, const Builds::Options& options, const Requester& who)
-      : store_(store), options_(options), who_(who) {}
+  Transfer(Store& store, const Builds::Options& options, Supervisors& supervisors,
+           const Requester& who)
+      : store_(store), options_(options), supervisors_(supervisors), who_(who) {}
 
   /// As Builds::importTree, for an id that nobody else is building.
   Status importTree(const Id& id, const std::string& source, const Account& account,
@@ -27,6 +28,7 @@ class Transfer {
 
   Store& store_;
   const Builds::Options& options_;
+  Supervisors& supervisors_;
   const Requester& who_;
 };
 

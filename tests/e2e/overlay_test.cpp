@@ -161,6 +161,22 @@ TEST_P(BothWays, WithoutABaseToo) {
   expectSame(result(*native_, "x"), result(*mounted_, "x"));
 }
 
+TEST_P(BothWays, OnAnEmptyBaseToo) {
+  for (const auto* store : {native_.get(), mounted_.get()}) {
+    EXPECT_EQ(
+        store->build("bare", "", "chmod 2770 .; setfattr -n user.n -v 1 .; touch -d @1 .").status,
+        0);
+    EXPECT_EQ(store->build("same", "bare", "true").status, 0);
+    EXPECT_EQ(
+        store->build("more", "bare", "mkdir a; echo x >a/b; ln a/b c; touch -d @2 . a").status, 0);
+    EXPECT_EQ(store->build("all", "more", "test -e a/b; rm -r *; touch -d @3 .").status, 0);
+    expectSame(result(*store, "same"), result(*store, "bare"));
+  }
+  for (const char* id : {"bare", "more", "all"}) {
+    expectSame(result(*native_, id), result(*mounted_, id));
+  }
+}
+
 TEST_P(BothWays, AFailureLeavesNothing) {
   for (const auto* store : {native_.get(), mounted_.get()}) {
     EXPECT_EQ(store->build("x", "base", "rm -r a; echo x >b/f1; exit 3").status, 3);

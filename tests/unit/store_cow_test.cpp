@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -126,6 +127,38 @@ TEST_P(StoreCowTest, ABuildIsTheBaseWithItsChanges) {
 TEST_P(StoreCowTest, AnUnchangedBuildIsTheBase) {
   ASSERT_TRUE(build("b", [](Editor& e) { EXPECT_EQ(e.read("a/file"), "one"); }));
   EXPECT_EQ(readFile(result("b/other/deep/kept")), "kept as well");
+}
+
+TEST_P(StoreCowTest, AnEmptyBaseGivesItsAttributes) {
+  Interrupt interrupt;
+  constexpr struct timespec kThen[2] = {{1000000000, 5}, {1000000001, 6}};
+  ASSERT_TRUE(store_->build(id("bare"), {}, User{}, interrupt, [&](const auto& tmp) -> Status {
+    EXPECT_EQ(::chmod(tmp->path().c_str(), 02750), 0);
+    EXPECT_EQ(::setxattr(tmp->path().c_str(), "user.colour", "blue", 4, 0), 0);
+    EXPECT_EQ(::utimensat(AT_FDCWD, tmp->path().c_str(), kThen, 0), 0);
+    return {};
+  }));
+  ASSERT_TRUE(store_->build(id("same"), id("bare"), User{1, 1}, interrupt,
+                            [&](const auto&) -> Status { return {}; }));
+  ASSERT_TRUE(
+      store_->build(id("more"), id("bare"), User{1, 1}, interrupt, [&](const auto& tmp) -> Status {
+        Editor(tmp).write("file", "new");
+        return {};
+      }));
+  ASSERT_TRUE(store_->completeDeletes());
+  for (const char* name : {"same", "more"}) {
+    struct stat st = {};
+    ASSERT_EQ(::stat(result(name).c_str(), &st), 0);
+    EXPECT_EQ(st.st_mode & 07777, 02750U) << name;
+    EXPECT_EQ(st.st_uid, ::geteuid()) << name;
+    EXPECT_EQ(st.st_mtim.tv_sec == kThen[1].tv_sec, std::string(name) == "same");
+    char colour[8] = {};
+    EXPECT_EQ(::getxattr(result(name).c_str(), "user.colour", colour, sizeof colour), 4) << name;
+    EXPECT_EQ(store_->info(id(name))->parent, id("bare"));
+  }
+  EXPECT_EQ(entries(result("same")), 0U);
+  EXPECT_EQ(readFile(result("more/file")), "new");
+  EXPECT_EQ(entries(result("bare")), 0U);
 }
 
 TEST_P(StoreCowTest, InCopyModeNoInodeIsShared) {

@@ -27,7 +27,6 @@ class SuperviseTest : public ::testing::Test {
 
   Supervised::Spec spec(const std::string& shell) {
     Supervised::Spec out;
-    out.supervisor = KILN_SUPERVISE;
     out.argv = {"/bin/sh", "-c", shell};
     out.account.uid = ::geteuid();
     out.account.gid = ::getegid();
@@ -38,7 +37,7 @@ class SuperviseTest : public ::testing::Test {
   }
 
   Supervised::End run(const Supervised::Spec& s, std::optional<milliseconds> timeout = {}) {
-    auto command = Supervised::start(s);
+    auto command = Supervised::start(supervisors_, s);
     EXPECT_TRUE(command) << (command ? "" : command.error().message);
     std::optional<Clock::time_point> deadline;
     if (timeout) deadline = Clock::now() + *timeout;
@@ -69,6 +68,7 @@ class SuperviseTest : public ::testing::Test {
   TempDir dir_;
   UniqueFd output_;
   Interrupt interrupt_;
+  Supervisors supervisors_{KILN_SUPERVISE, "a test"};
 };
 
 TEST_F(SuperviseTest, ExitStatusIsExact) {
@@ -199,7 +199,7 @@ TEST_F(SuperviseTest, InterruptedBeforeItRanItNeverRuns) {
 
 TEST_F(SuperviseTest, DroppedWithoutRunningItNeverRuns) {
   {
-    auto command = Supervised::start(spec("echo ran"));
+    auto command = Supervised::start(supervisors_, spec("echo ran"));
     ASSERT_TRUE(command);
   }
   EXPECT_EQ(output(), "");
@@ -208,7 +208,8 @@ TEST_F(SuperviseTest, DroppedWithoutRunningItNeverRuns) {
 TEST_F(SuperviseTest, DiesWithADaemonThatIsKilled) {
   const pid_t daemon = ::fork();
   if (daemon == 0) {
-    auto command = Supervised::start(spec("setsid sleep 1000 & echo $! $$; sleep 1000"));
+    auto command =
+        Supervised::start(supervisors_, spec("setsid sleep 1000 & echo $! $$; sleep 1000"));
     if (command) command->run(interrupt_, {});
     ::_exit(0);
   }
@@ -220,6 +221,34 @@ TEST_F(SuperviseTest, DiesWithADaemonThatIsKilled) {
   ::kill(daemon, SIGKILL);
   ::waitpid(daemon, nullptr, 0);
   while (alive(first) || alive(second)) std::this_thread::sleep_for(milliseconds(5));
+}
+
+TEST_F(SuperviseTest, WhoForksThemIsReplacedWhenKilled) {
+  const std::string forker =
+      "read -r _ _ _ parent _ </proc/$PPID/stat; echo $parent; kill -9 $parent";
+  EXPECT_TRUE(run(spec(forker)).ok());  // and the command's own end is still known
+  EXPECT_TRUE(run(spec(forker)).ok());
+  std::ifstream in("/proc/self/fd/" + std::to_string(output_.get()));
+  pid_t first = 0;
+  pid_t second = 0;
+  ASSERT_TRUE(in >> first >> second);
+  EXPECT_NE(first, second);
+  EXPECT_NE(first, ::getpid());
+}
+
+TEST_F(SuperviseTest, ManyAtATimeAreKeptApart) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([this, i] {
+      Interrupt interrupt;
+      for (int n = 0; n < 20; ++n) {
+        auto command = Supervised::start(supervisors_, spec("exit " + std::to_string(i)));
+        ASSERT_TRUE(command);
+        EXPECT_EQ(command->run(interrupt, {}).exit, i);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
 }
 
 TEST_F(SuperviseTest, CredentialsAreExact) {

@@ -1,16 +1,21 @@
-// kiln-supervise: runs one command for the daemon, and leaves nothing of it behind.
+// kiln-supervise: runs commands for the daemon, and leaves nothing of them behind.
 //
-//   kiln-supervise [--dir D] [--below P] [--plain NAME] [--link PATH TARGET]... [--env-fd N]
-//                  [--bind D2 [--namespace-fd N]] [--uid U --gid G --groups A,B] [--kill-grace MS]
-//                  -- ARG...
+//   kiln-supervise LABEL
 //
-//   0  from the daemon: a byte says go; its end says that the daemon is gone: kill at once
+// Forks a supervisor for each request on its standard input, a socket: a message with descriptors,
+// which the supervisor has as
+//
+//   0  from the daemon: a byte says go; its end says that the daemon is gone: kill at once. To the
+//      daemon, first of all: the supervisor's process number, with a descriptor of the process
 //   1  the log: what the command writes is copied here, so that a full disk is noticed
 //   3  to the daemon, at the end, one of: "exit N", "signal N", "error ERRNO TEXT" (the command was
 //      not run, or its output was lost)
+//   4  what to do: see options.h
+//   5  the mount namespace, if there is one for the command
 //
 // SIGTERM ends the command: SIGTERM to its group, and after the grace SIGKILL. As a child
-// subreaper it inherits every orphan of the command, and kills and reaps them all before it ends.
+// subreaper the supervisor inherits every orphan of the command, and kills and reaps them all
+// before it ends.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -28,12 +33,14 @@
 #include "tools/supervise/command.h"
 #include "tools/supervise/descendants.h"
 #include "tools/supervise/options.h"
+#include "tools/supervise/requests.h"
 #include "tools/supervise/view.h"
 
 namespace kilnfs::supervise {
 namespace {
 
 constexpr int kStatus = 3;
+constexpr int kWords = 4;
 
 using Clock = std::chrono::steady_clock;
 
@@ -67,7 +74,6 @@ class Supervisor {
   bool setUp() {
     ::setsid();
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // a parent that died before this is seen as end of stdin
     ::signal(SIGPIPE, SIG_IGN);
     sigset_t set;
     sigemptyset(&set);
@@ -204,18 +210,21 @@ class Supervisor {
   std::optional<Clock::time_point> killAt_;
 };
 
-}  // namespace
-}  // namespace kilnfs::supervise
-
-int main(int argc, char** argv) {
-  using kilnfs::supervise::Options;
+int superviseOne() {
   Options options;
   std::string report;
-  if (kilnfs::supervise::parseOptions(argc, argv, options, report)) {
-    report = kilnfs::supervise::Supervisor(std::move(options)).run();
+  if (readOptions(kWords, options, report)) {
+    report = Supervisor(std::move(options)).run();
   } else {
     report = "error " + std::to_string(EINVAL) + " kiln-supervise: " + report;
   }
-  const ssize_t n = ::write(kilnfs::supervise::kStatus, report.data(), report.size());
+  const ssize_t n = ::write(kStatus, report.data(), report.size());
   return n == static_cast<ssize_t>(report.size()) ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace kilnfs::supervise
+
+int main() {
+  return kilnfs::supervise::serveRequests(kilnfs::supervise::superviseOne);
 }

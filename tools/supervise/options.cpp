@@ -27,8 +27,7 @@ bool toGroups(const std::string& text, std::vector<gid_t>& groups) {
   return true;
 }
 
-/// NUL-terminated strings up to the end of the descriptor.
-bool readEnv(int fd, std::vector<std::string>& env) {
+bool readWords(int fd, std::vector<std::string>& words) {
   std::string all;
   char buffer[4096];
   for (;;) {
@@ -40,7 +39,7 @@ bool readEnv(int fd, std::vector<std::string>& env) {
   }
   for (size_t at = 0; at < all.size();) {
     const size_t end = std::min(all.find('\0', at), all.size());
-    env.push_back(all.substr(at, end - at));
+    words.push_back(all.substr(at, end - at));
     at = end + 1;
   }
   return true;
@@ -57,6 +56,8 @@ bool takeOption(const std::string& name, const std::string& value, Options& opti
     options.plain = value;
   } else if (name == "--bind") {
     options.bind = value;
+  } else if (name == "--env") {
+    options.env.push_back(value);
   } else if (name == "--groups") {
     return toGroups(value, options.groups);
   } else if (!toNumber(value, number)) {
@@ -70,8 +71,6 @@ bool takeOption(const std::string& name, const std::string& value, Options& opti
     options.graceMillis = static_cast<int>(std::min(number, 1000000000UL));
   } else if (name == "--namespace-fd") {
     options.namespaceFd = static_cast<int>(number);
-  } else if (name == "--env-fd") {
-    return readEnv(static_cast<int>(number), options.env);
   } else {
     return false;
   }
@@ -80,8 +79,12 @@ bool takeOption(const std::string& name, const std::string& value, Options& opti
 
 }  // namespace
 
-bool parseOptions(int argc, char** argv, Options& options, std::string& problem) {
-  const std::vector<std::string> args(argv + 1, argv + argc);
+bool readOptions(int fd, Options& options, std::string& problem) {
+  std::vector<std::string> args;
+  if (!readWords(fd, args)) {
+    problem = "the command can't be read";
+    return false;
+  }
   size_t i = 0;
   for (; i < args.size() && args[i] != "--"; i += 2) {
     const bool link = args[i] == "--link";

@@ -1,4 +1,7 @@
-// What kiln-supervise is told on its command line and through the descriptor of --env-fd.
+// What a supervisor is told, through its descriptor 4: words that each end with a NUL.
+//
+//   [--dir D] [--below P] [--plain NAME] [--link PATH TARGET]... [--env K=V]...
+//   [--bind D2 [--namespace-fd N]] [--uid U --gid G --groups A,B] [--kill-grace MS] -- ARG...
 #pragma once
 
 #include <sys/types.h>
@@ -26,7 +29,7 @@ struct Options {
   std::vector<std::string> argv;
 };
 
-/// False, with `problem` set, for a command line that makes no sense. Reads --env-fd to its end.
-bool parseOptions(int argc, char** argv, Options& options, std::string& problem);
+/// Reads the words to their end. False, with `problem` set, if they make no sense.
+bool readOptions(int fd, Options& options, std::string& problem);
 
 }  // namespace kilnfs::supervise
