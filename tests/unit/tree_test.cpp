@@ -49,6 +49,25 @@ class TreeTest : public testing::Test {
   const Creator me_{::geteuid(), ::getegid(), 022};
 };
 
+TEST_F(TreeTest, DirectoriesThatNobodyUsesAreClosed) {
+  DirectoryCache cache(4);
+  const InodePtr directory = root();
+  const auto open = [&] {
+    cache.put(*directory, std::make_shared<OpenDirectory>(
+                              UniqueFd(::open(area_.c_str(), O_RDONLY | O_CLOEXEC)), true));
+  };
+  open();
+  cache.closeUnused();
+  EXPECT_TRUE(cache.find(*directory)) << "used since the last time";
+  cache.closeUnused();
+  EXPECT_EQ(cache.size(), 1U);
+  cache.closeUnused();
+  EXPECT_EQ(cache.size(), 0U);
+  EXPECT_FALSE(cache.find(*directory));
+  open();
+  EXPECT_TRUE(cache.find(*directory));
+}
+
 TEST_F(TreeTest, WhatIsMadeIsFoundAndCounted) {
   auto made = make(root(), "f");
   EXPECT_EQ(workspace_->writers(), 1);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -126,6 +127,8 @@ Expected<Samples> growth(pid_t pid, const std::string& root, size_t count) {
   const double before = residentMegabytes(pid);
   const double held = descriptors(pid);
   if (auto done = statMany(root, count); !done) return Failure(done.error());
+  // What is in use right now is no matter of how many are known.
+  std::this_thread::sleep_for(std::chrono::seconds(4));
   Samples samples;
   samples.values = {
       {"memory.million", (residentMegabytes(pid) - before) * 1e6 / static_cast<double>(count)},
