@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -31,7 +32,7 @@ void becomeUser(unsigned uid) {
 bool isDaemonsMount(const std::string& mnt) {
   // Not stat: the kernel may know the root's attributes from a daemon that was just killed.
   struct statfs space;
-  return !mountsBelow(mnt).empty() && ::statfs(mnt.c_str(), &space) == 0;
+  return ::statfs(mnt.c_str(), &space) == 0 && space.f_type == FUSE_SUPER_MAGIC;
 }
 
 }  // namespace
