@@ -3,24 +3,38 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <memory>
 #include <string_view>
+#include <tuple>
 
 #include "store/base/directory_names.h"
 
 namespace kilnfs {
 namespace {
 
-Expected<Area> openArea(int rootFd, const std::string& root, const char* name) {
-  if (::mkdirat(rootFd, name, 0755) != 0 && errno != EEXIST) {
+/// Takes the rights of others away. Where the group may write, it is one that works here. Somebody
+/// else's directory in the store of a user who is not root stays as it is.
+Status keepOthersOut(const Area& area) {
+  struct stat st = {};
+  if (::fstat(area.fd.get(), &st) != 0) return failErrno("stat " + area.path);
+  const mode_t wanted = st.st_mode & ((st.st_mode & S_IWGRP) != 0 ? 07770 : 07700);
+  if (wanted == (st.st_mode & 07777) || (::geteuid() != 0 && st.st_uid != ::geteuid())) return {};
+  if (::fchmod(area.fd.get(), wanted) != 0) return failErrno("change the mode of " + area.path);
+  return {};
+}
+
+Expected<Area> openArea(int rootFd, const std::string& root, const char* name, bool reserved) {
+  if (::mkdirat(rootFd, name, reserved ? 0700 : 0755) != 0 && errno != EEXIST) {
     return failErrno(fmt::format("make {}/{}", root, name));
   }
   Area area;
   area.path = root + "/" + name;
   area.fd.reset(::openat(rootFd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!area.fd.valid()) return failErrno("open " + area.path);
+  if (auto ok = reserved ? keepOthersOut(area) : Status(); !ok) return Failure(ok.error());
   return area;
 }
 
@@ -57,7 +71,7 @@ Status rename(const Area& from, const std::string& name, const Area& to, const s
 
 }  // namespace
 
-Expected<Layout> Layout::open(const std::string& root) {
+Expected<Layout> Layout::open(const std::string& root, bool usersWorkHere) {
   if (::mkdir(root.c_str(), 0755) != 0 && errno != EEXIST) {
     return failErrno(fmt::format("make the store {}", root));
   }
@@ -73,12 +87,14 @@ Expected<Layout> Layout::open(const std::string& root) {
   if (auto ok = refuseForeign(rootFd.get(), *real); !ok) return Failure(ok.error());
   Layout layout;
   layout.root_ = *real;
-  const std::pair<const char*, Area*> areas[] = {
-      {"result", &layout.result_}, {"result-tmp", &layout.resultTmp_},
-      {"cache", &layout.cache_},   {"cache-tmp", &layout.cacheTmp_},
-      {"log", &layout.log_},       {"state", &layout.state_}};
-  for (const auto& [name, area] : areas) {
-    auto opened = openArea(rootFd.get(), *real, name);
+  // Where root builds for others, files of snapshots belong to others, who could change them.
+  const bool forOthers = ::geteuid() == 0;
+  const std::tuple<const char*, Area*, bool> areas[] = {
+      {"result", &layout.result_, forOthers}, {"result-tmp", &layout.resultTmp_, !usersWorkHere},
+      {"cache", &layout.cache_, forOthers},   {"cache-tmp", &layout.cacheTmp_, !usersWorkHere},
+      {"log", &layout.log_, false},           {"state", &layout.state_, true}};
+  for (const auto& [name, area, reserved] : areas) {
+    auto opened = openArea(rootFd.get(), *real, name, reserved);
     if (!opened) return Failure(opened.error());
     *area = std::move(*opened);
   }
@@ -93,6 +109,11 @@ bool isDirectory(const Area& area, const std::string& name) {
   struct stat st = {};
   return ::fstatat(area.fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
          S_ISDIR(st.st_mode);
+}
+
+bool isEntryName(std::string_view text) {
+  return !text.empty() && text != "." && text != ".." &&
+         text.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
 }
 
 Expected<std::vector<std::string>> listNames(const Area& area) {

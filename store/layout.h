@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "store/base/error.h"
@@ -17,8 +18,10 @@ struct Area {
 
 class Layout {
  public:
-  /// Makes what is missing. See Store::create for the errors.
-  static Expected<Layout> open(const std::string& root);
+  /// Makes what is missing, and keeps other users out of all that is not theirs to read, or that
+  /// they could change though it is saved. With `usersWorkHere` they reach work in progress by its
+  /// path. See Store::create for the errors.
+  static Expected<Layout> open(const std::string& root, bool usersWorkHere);
 
   const std::string& root() const { return root_; }
   const Area& result() const { return result_; }
@@ -35,6 +38,9 @@ class Layout {
 
 /// Whether `name` in `area` is a directory (a symbolic link is none).
 bool isDirectory(const Area& area, const std::string& name);
+
+/// Whether a text from outside can be the name of an entry of an area, and of nothing else.
+bool isEntryName(std::string_view text);
 
 /// The names in `area`, in no order.
 Expected<std::vector<std::string>> listNames(const Area& area);

@@ -64,6 +64,34 @@ void takeBack(const TreeRoot& current, const TreeRoot& sealed, const std::vector
   }
 }
 
+/// Whether a cache is still as it was before the commit of its publish.
+bool notCommitted(Core& core, const std::string& name, const GiftRow& commit) {
+  return inodeNumber(core.layout.cache().fd.get(), name) == commit.ino;
+}
+
+/// Whether a publish that was recorded is one that can have been under way.
+bool canBe(Core& core, const std::string& name, const GiftRow& commit) {
+  if (!Name::valid(name) || !isEntryName(commit.tmp)) return false;
+  return !notCommitted(core, name, commit) || (isDirectory(core.layout.cache(), name) &&
+                                               isDirectory(core.layout.cacheTmp(), commit.tmp));
+}
+
+/// The exchanges of a publish that have not been done, the commit last.
+Status finishExchanges(Core& core, const std::string& name, const std::vector<GiftRow>& rows) {
+  const Area& area = core.layout.cacheTmp();
+  const Area& caches = core.layout.cache();
+  const GiftRow& commit = rows.back();
+  if (!notCommitted(core, name, commit)) return {};
+  spdlog::info("recovery: finishing the publishing of cache {}", name);
+  const TreeRoot current(caches.fd.get(), caches.path, name, "");
+  const TreeRoot sealed(area.fd.get(), area.path, commit.tmp, "");
+  for (const GiftRow& row : rows) {
+    if (row.from.empty() || numberAt(current, row.from) != row.ino) continue;
+    if (auto ok = exchange(current, sealed, row); !ok) return ok;
+  }
+  return exchangeInStore(area, commit.tmp, nullptr, caches, name, nullptr);
+}
+
 }  // namespace
 
 Status exchangeWithGifts(Core& core, const std::string& name, const Successor& successor,
@@ -112,21 +140,13 @@ Status exchangeWithGifts(Core& core, const std::string& name, const Successor& s
 Status finishPublishing(Core& core) {
   auto pending = core.database->gifts();
   if (!pending) return Failure(pending.error());
-  const Area& area = core.layout.cacheTmp();
-  const Area& caches = core.layout.cache();
   for (const auto& [name, rows] : *pending) {
-    const GiftRow& commit = rows.back();
-    if (inodeNumber(caches.fd.get(), name) == commit.ino) {
-      spdlog::info("recovery: finishing the publishing of cache {}", name);
-      const TreeRoot current(caches.fd.get(), caches.path, name, "");
-      const TreeRoot sealed(area.fd.get(), area.path, commit.tmp, "");
-      for (const GiftRow& row : rows) {
-        if (row.from.empty() || numberAt(current, row.from) != row.ino) continue;
-        if (auto ok = exchange(current, sealed, row); !ok) return ok;
-      }
-      if (auto ok = exchangeInStore(area, commit.tmp, nullptr, caches, name, nullptr); !ok)
-        return ok;
+    if (!canBe(core, name, rows.back())) {
+      spdlog::error("recovery: nothing can be published as cache {}: forgotten", inQuotes(name));
+      if (auto ok = core.database->setGifts(name, {}); !ok) return ok;
+      continue;
     }
+    if (auto ok = finishExchanges(core, name, rows); !ok) return ok;
     auto row = core.database->cache(name);
     if (!row) return Failure(row.error());
     CacheRow next = row->value_or(CacheRow{});

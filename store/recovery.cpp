@@ -23,9 +23,11 @@ Expected<std::map<std::string, std::string>> stillSealed(Core& core) {
         core.durability.machineCrashed() && !core.durability.marked(TreeKind::result, row.id);
     if (torn) {
       spdlog::warn("recovery: dropping result {}: it was not on disk yet when the machine crashed",
-                   row.id);
+                   inQuotes(row.id));
     }
-    if (!torn && !isDirectory(core.layout.result(), row.id) &&
+    const bool proper = Name::valid(row.id) && isEntryName(row.tmp);
+    if (!proper) spdlog::error("recovery: no result can be {}: forgotten", inQuotes(row.id));
+    if (proper && !torn && !isDirectory(core.layout.result(), row.id) &&
         isDirectory(core.layout.resultTmp(), row.tmp)) {
       found.emplace(row.id, row.tmp);
     } else if (auto ok = core.database->removeSealed(row.id); !ok) {

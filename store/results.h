@@ -38,8 +38,8 @@ class Results {
   /// Moves a result to where it is not served, so that it can be built again, and says where that
   /// is. Results built on it stay, without a base. EBUSY: a running build uses it as base.
   Expected<std::string> setAside(const Id& id);
-  /// Drops the row of a result that is gone from disk.
-  Status forgetMissing(const Id& id);
+  /// Whether a result that has a row is gone from disk; with `forget` the row is dropped.
+  Expected<bool> isMissing(const Id& id, bool forget);
   /// Who needs the result now; empty: nobody.
   std::string useOf(const Id& id) const;
   /// Writes to the database when results were used.

@@ -60,13 +60,18 @@ Status Results::removeUnused(const Id& id) {
   return removeAll(*order);
 }
 
-Status Results::forgetMissing(const Id& id) {
+Expected<bool> Results::isMissing(const Id& id, bool forget) {
   const std::lock_guard lock(mutex_);
-  if (has(id)) return {};  // it is back
+  // What is being saved has its row first.
+  if (has(id) || building_.count(id.str()) != 0) return false;
+  auto row = core_.database->build(id.str());
+  if (!row) return Failure(row.error());
+  if (!*row || !forget) return row->has_value();
   core_.manifests.forget(id);
   known_.erase(id.str());
   plain_.erase(id.str());
-  return core_.database->abandonBuild(id.str());
+  if (auto ok = core_.database->abandonBuild(id.str()); !ok) return Failure(ok.error());
+  return true;
 }
 
 Expected<std::string> Results::setAside(const Id& id) {

@@ -164,7 +164,7 @@ std::string outcomeName(Release::Outcome outcome) {
 }
 
 Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options options) {
-  auto layout = Layout::open(path);
+  auto layout = Layout::open(path, options.plainWorkspaces);
   if (!layout) return Failure(layout.error());
   auto lock = takeLock(*layout, options.mount);
   if (!lock) return Failure(lock.error());

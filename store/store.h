@@ -5,6 +5,9 @@
 //   STORE/cache/<name>/  latest snapshot of a cache            STORE/cache-tmp/   leases in
 //   progress
 //
+// log/ is for all to read. The others are for the daemon's user: saved files belong to those who
+// built them, who must not change them past the mount.
+//
 // The words follow OBuilder: root, df, build, delete (remove), result, log_file, state_dir, cache,
 // delete_cache, complete_deletes. All functions are thread-safe. Those that copy trees block for
 // as long as that takes, and say so; the others do a few system calls. Errors are values; after a

@@ -86,9 +86,11 @@ Expected<Verified> Verifier::check(const Id& id) {
 }
 
 Expected<Verified> Verifier::missing(const Id& id) {
+  auto gone = results_.isMissing(id, repair_);
+  if (!gone) return Failure(gone.error());
+  if (!*gone) return Verified{id.str(), Action::ok, "it was deleted, or is being saved, meanwhile"};
   Verified out{id.str(), Action::missing, "its directory is gone"};
   if (!repair_) return out;
-  if (auto ok = results_.forgetMissing(id); !ok) return Failure(ok.error());
   out.why += "; its row was dropped, so that it is built again";
   out.repaired = true;
   return out;

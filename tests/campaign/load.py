@@ -1,4 +1,5 @@
-"""200 clients at once that build, join, cancel, lease, publish, delete and read, for as long as told.
+"""200 clients at once that build, join, cancel, lease, publish, delete, prune, verify, pin and read, for
+as long as told.
 
 No deadlock, no lost update (a counter in a cache is as great as the number of publishes that were
 answered with "published"), `status` within a second, and memory, descriptors and threads that do not
@@ -14,6 +15,7 @@ from mounted import Broken, Daemon, ask_on, check
 
 CLIENTS = 200
 STATUS_SECONDS = 1.0
+PINNED = ("b0", "b1")  # from the start to the end
 
 
 class Figures:
@@ -65,6 +67,29 @@ def read(daemon, rng, figures):
     figures.count("read")
 
 
+def prune(daemon, rng, figures):
+    line = rng.choice(["--max 25", "--max 30 --dry-run", "--max-used 300K", "--before 1d --dry-run"])
+    answer = daemon.ask(f"prune {line}")
+    check(answer["ok"], answer)
+    for one in answer.get("results", []):
+        check(one["action"] != "deleted" or one["id"] not in PINNED, f"{one} was pinned")
+    figures.count("pruned")
+
+
+def verify(daemon, rng, figures):
+    """What is deleted meanwhile is ENOENT; nothing ever differs."""
+    name = f"b{rng.randrange(40)}"
+    answer = daemon.ask(rng.choice(["verify", f"verify {name}", f"verify {name} --repair"]))
+    check(answer["ok"] or answer["errno"] == "ENOENT", answer)
+    figures.count("verified" if answer["ok"] else "not verified")
+
+
+def pin(daemon, rng, figures):
+    answer = daemon.ask(f"{rng.choice(['pin', 'unpin'])} b{rng.randrange(2, 40)}")
+    check(answer["ok"] or answer["errno"] == "ENOENT", answer)
+    figures.count("pinned or unpinned" if answer["ok"] else "no result or pin")
+
+
 def publish(daemon, rng, figures):
     """Counts up by one; a release that says published is one that must never be lost."""
     cache = f"count{rng.randrange(3)}"
@@ -92,7 +117,7 @@ def publish(daemon, rng, figures):
 def client(daemon, seed, end, figures):
     rng = random.Random(seed)
     while time.monotonic() < end and not figures.broken:
-        what = rng.choice([build, build, cancel, delete, read, read, publish, publish])
+        what = rng.choice([build] * 4 + [cancel, delete] * 2 + [read, publish] * 4 + [prune, verify, pin])
         try:
             what(daemon, rng, figures)
         except Exception as e:  # whatever it is, the campaign must say so
@@ -142,6 +167,8 @@ def run(directory, seed, seconds, verbose=False):
         daemon.start("jobs=4")
         held = stopped_readers(daemon)
         daemon.ask("build b1 --wait -c 'seq 200 > b1'")
+        for name in PINNED:
+            check(daemon.ask(f"pin {name}")["ok"], f"pin {name}")
         before = usage(daemon.process.pid)
         end = time.monotonic() + seconds
         clients = [threading.Thread(target=client, args=(daemon, f"{seed}/{i}", end, figures))
@@ -157,6 +184,8 @@ def run(directory, seed, seconds, verbose=False):
             os.close(fd)
         check(daemon.ask("complete-deletes")["ok"], "complete-deletes")
         check_counts(daemon, figures)
+        check(set(PINNED) <= set(os.listdir(daemon.path("results"))), "what was pinned is gone")
+        check(daemon.ask("verify")["ok"], "a result differs from what was saved")
         after = usage(daemon.process.pid)
         daemon.stop()
     except Broken as e:

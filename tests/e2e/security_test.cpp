@@ -1,13 +1,40 @@
 // The lines of packaging/SECURITY.md that no other test shows.
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
 
+#include <filesystem>
+#include <sstream>
+
+#include "store/store.h"
 #include "tests/support/mounted_store.h"
 
 namespace kilnfs::testing {
 namespace {
 
 constexpr unsigned kUser = 65534;
+
+/// A set of capabilities of a process or thread, as /proc tells it: "CapEff" and others.
+uint64_t capabilities(const std::string& statusFile, const std::string& set) {
+  std::istringstream in(readFile(statusFile));
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(set + ":")) return std::stoull(line.substr(set.size() + 1), nullptr, 16);
+  }
+  ADD_FAILURE() << statusFile << " has no " << set;
+  return 0;
+}
+
+constexpr uint64_t bits(std::initializer_list<int> capabilities) {
+  uint64_t out = 0;
+  for (const int one : capabilities) out |= uint64_t{1} << one;
+  return out;
+}
+
+mode_t modeOf(const std::string& path) {
+  struct stat st = {};
+  EXPECT_EQ(::stat(path.c_str(), &st), 0) << path;
+  return st.st_mode & 07777;
+}
 
 class Security : public MountedStore {
  protected:
@@ -31,6 +58,34 @@ TEST_F(Security, ABuildHasNoCapability) {
   EXPECT_EQ(built("b", "id -u; id -g; id -G"), "65534\n65534\n65534\n");
 }
 
+TEST_F(Security, TheDaemonKeepsTheCapabilitiesThatItUses) {
+  const uint64_t used = bits({CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,
+                              CAP_FSETID, CAP_MKNOD, CAP_SETFCAP, CAP_LEASE, CAP_SETGID, CAP_SETUID,
+                              CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE});
+  const uint64_t ours = capabilities("/proc/self/status", "CapPrm");
+  ASSERT_NE(ours & ~used, 0U) << "the tests' own rights are too few to show anything";
+  built("a", "true");  // threads are there
+  const std::string tasks = "/proc/" + std::to_string(daemon_->pid()) + "/task";
+  for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+    const std::string status = task.path().string() + "/status";
+    EXPECT_EQ(capabilities(status, "CapPrm"), ours & used) << status;
+    EXPECT_EQ(capabilities(status, "CapEff") & ~used, 0U) << status;
+    // What it starts as root has all again.
+    EXPECT_EQ(capabilities(status, "CapBnd"), capabilities("/proc/self/status", "CapBnd"));
+  }
+}
+
+TEST_F(Security, ABuildOfRootsHasAllOfRootsCapabilities) {
+  writeFile(scratch() + "/line", "build a --wait -c 'cat /proc/self/status'\n");
+  ASSERT_EQ(shell("cat " + scratch() + "/line > control", mnt()).status, 0);
+  // As a program that root runs elsewhere.
+  writeFile(scratch() + "/status", shell("cat /proc/self/status").output);
+  for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
+    EXPECT_EQ(capabilities(store() + "/log/a", set), capabilities(scratch() + "/status", set))
+        << set;
+  }
+}
+
 TEST_F(Security, ABuildInheritsNoDescriptorAndNoTerminal) {
   // 3 is the directory that ls itself reads.
   EXPECT_EQ(built("a", "ls /proc/self/fd; readlink /proc/self/fd/0"), "0\n1\n2\n3\n/dev/null\n");
@@ -49,6 +104,54 @@ TEST_F(Security, NobodyReadsAnothersLease) {
   EXPECT_NE(shell("echo x > " + path + "/g", "/", kUser).status, 0);
   EXPECT_NE(shell("rmdir " + path, "/", kUser).status, 0);
   EXPECT_EQ(readFile(path + "/f"), "mine");
+}
+
+TEST_F(Security, WhatIsSavedCantBeChangedOnDiskByWhoMadeIt) {
+  built("a", "echo right > f; mkdir d; chmod 777 . d f");
+  ASSERT_EQ(shell("cd caches/k && echo right > f", mnt(), kUser).status, 0);
+  ASSERT_EQ(shell("rmdir leases/k.*; echo complete-deletes > control", mnt()).status, 0);
+  for (const char* tree : {"/result/a", "/cache/k"}) {
+    const std::string path = store() + tree;
+    ASSERT_EQ(readFile(path + "/f"), "right\n");
+    EXPECT_NE(shell("echo wrong > " + path + "/f", "/", kUser).status, 0);
+    EXPECT_NE(shell("echo wrong > " + path + "/new", "/", kUser).status, 0);
+    EXPECT_NE(shell("chmod 755 " + path, "/", kUser).status, 0);
+    EXPECT_EQ(readFile(path + "/f"), "right\n");
+    EXPECT_FALSE(exists(path + "/new"));
+  }
+  EXPECT_EQ(shell("cat results/a/f", mnt(), kUser).output, "right\n");
+}
+
+TEST_F(Security, OtherUsersDoNotReachTheStoresDirectories) {
+  const auto check = [this] {
+    for (const char* area : {"result", "result-tmp", "cache", "cache-tmp", "state"}) {
+      EXPECT_EQ(modeOf(store() + "/" + area), 0700U) << area;
+    }
+    EXPECT_EQ(modeOf(store() + "/log"), 0755U);
+  };
+  check();
+  finish();
+  for (const char* area : {"result", "result-tmp", "cache", "cache-tmp", "state"}) {
+    ASSERT_EQ(::chmod((store() + "/" + area).c_str(), 0755), 0);
+  }
+  start({"control_mode=0666"});
+  check();
+  finish();
+  // A group that may write there is one that takes turns with us.
+  ASSERT_EQ(::chmod((store() + "/result").c_str(), 02775), 0);
+  start({"control_mode=0666"});
+  EXPECT_EQ(modeOf(store() + "/result"), 02770U);
+}
+
+TEST_F(Security, AStoreOfAnOrdinaryUsersKeepsItsWorkInProgressToItself) {
+  const std::string own = scratch() + "/own";
+  ASSERT_EQ(::chmod(scratch().c_str(), 0777), 0);
+  ASSERT_EQ(asUser(kUser, [&own] { return Store::create(own, {}) ? 0 : 1; }), 0);
+  for (const char* area : {"result-tmp", "cache-tmp", "state"}) {
+    EXPECT_EQ(modeOf(own + "/" + area), 0700U) << area;
+  }
+  // All in it is the user's own: modes say who else may read it.
+  EXPECT_EQ(modeOf(own + "/result"), 0755U);
 }
 
 TEST_F(Security, SetIdFilesAndDevicesOfATreeAreKeptButDoNothing) {

@@ -65,7 +65,7 @@ TEST_F(ObuilderFindings, A4_PublishingNeverNests) {
   start();
   tell("build s -c 'until test -e go; do sleep 0.01; done; touch mine'");
   ASSERT_EQ(::mkdir((store() + "/result/s").c_str(), 0755), 0);
-  ASSERT_EQ(shell("until test -d builds/s; do sleep 0.01; done; touch builds/s/go", mnt()).status,
+  ASSERT_EQ(shell("until test -d builds/s; do sleep 0.01; done; : > builds/s/go", mnt()).status,
             0);
   tell("wait s");
   EXPECT_EQ(shell("ls -A store/result/s", dir_.path()).output, "");
@@ -136,7 +136,7 @@ TEST_F(ObuilderFindings, A9_GenerationsPersistAndBasesInUseStay) {
   tell("build over --base base -c 'until test -e go; do sleep 0.01; done'");
   EXPECT_EQ(
       shell("until test -d builds/over; do sleep 0.01; done; rmdir results/base", mnt()).status, 1);
-  EXPECT_EQ(shell("touch builds/over/go; ls results/base", mnt()).output, "f\n");
+  EXPECT_EQ(shell(": > builds/over/go; ls results/base", mnt()).output, "f\n");
   tell("wait over");
 }
 

@@ -181,7 +181,7 @@ TEST_F(DurabilityTest, ANewTreeOfAnOldNameIsNotVouchedForByTheOldOnesMark) {
 
 TEST_F(DurabilityTest, ACommitIsSyncedInTheBackground) {
   ASSERT_EQ(::mkdir(path_.c_str(), 0755), 0);
-  auto layout = Layout::open(path_);
+  auto layout = Layout::open(path_, false);
   ASSERT_TRUE(layout);
   Durability durability(*layout, std::chrono::milliseconds(1));
   ASSERT_TRUE(durability.open());

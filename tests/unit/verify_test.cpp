@@ -374,6 +374,19 @@ TEST_P(VerifyTest, AResultThatIsGoneFromDisk) {
   EXPECT_EQ(verify().at("a").action, Action::ok);
 }
 
+TEST_P(VerifyTest, WhatIsBeingSavedIsNotMissing) {
+  make("a");
+  std::filesystem::remove_all(path("result/a"));  // now it has a row and no directory, as then
+  Interrupt interrupt;
+  const auto done = store_->build(id("a"), {}, User{}, interrupt,
+                                  [&](const std::shared_ptr<Workspace>&) -> Status {
+                                    EXPECT_EQ(verify({}, true).at("a").action, Action::ok);
+                                    EXPECT_TRUE(store_->info(id("a")));
+                                    return {};
+                                  });
+  EXPECT_TRUE(done) << done.error().message;
+}
+
 TEST_P(VerifyTest, TheBaseOfARunningBuildIsNotSetAside) {
   make("a");
   writeFile(path("result/a/a"), "damaged");

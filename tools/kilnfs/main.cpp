@@ -24,6 +24,7 @@
 #include "store/store.h"
 #include "store/tree/identity.h"
 #include "tools/kilnfs/background.h"
+#include "tools/kilnfs/capabilities.h"
 #include "tools/kilnfs/mountpoint.h"
 #include "tools/kilnfs/options.h"
 
@@ -213,6 +214,7 @@ int run(int argc, char** argv) {
   if (::chdir("/") != 0) return complain({errno, "cannot change to /"});
   rememberProcessUmask();
   raiseFileLimit();
+  if (const auto dropped = dropCapabilities(); !dropped) return complain(dropped.error());
   if (!options->fault.empty()) armFault(options->fault);
   return serve(*options, blockSignals(), std::move(background));
 }
