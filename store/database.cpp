@@ -102,6 +102,24 @@ BuildRow rowOf(SQLite::Statement& query) {
   return row;
 }
 
+/// Of each cycle of rows that are their own base, by way of others, one.
+std::vector<std::string> closesCycle(const std::map<std::string, BuildRow>& rows) {
+  std::vector<std::string> found;
+  std::map<std::string, size_t> seenBy;  // the number of the walk that was there first
+  size_t walk = 0;
+  for (const auto& [start, first] : rows) {
+    ++walk;
+    for (auto at = rows.find(start); at != rows.end() && seenBy.emplace(at->first, walk).second;) {
+      if (!at->second.parent) break;
+      const auto next = rows.find(*at->second.parent);
+      const auto seen = seenBy.find(*at->second.parent);
+      if (seen != seenBy.end() && seen->second == walk) found.push_back(at->first);
+      at = next;
+    }
+  }
+  return found;
+}
+
 class SqliteDatabase : public Database {
  public:
   explicit SqliteDatabase(const std::string& file)
@@ -138,6 +156,8 @@ class SqliteDatabase : public Database {
   Expected<std::vector<SealedRow>> sealed() override {
     return guarded("list what is sealed", [&] {
       std::vector<SealedRow> rows;
+      // What is no text could not be named to be removed.
+      run("DELETE FROM kilnfs_sealed WHERE typeof(id) != 'text' OR typeof(tmp) != 'text'");
       const auto query =
           statements_.use("SELECT id, tmp, shared FROM kilnfs_sealed ORDER BY rowid");
       while (query->executeStep()) {
@@ -146,8 +166,9 @@ class SqliteDatabase : public Database {
         row.tmp = query->getColumn(1).getString();
         const std::string shared = query->getColumn(2).getString();
         row.shared.resize(shared.size() / sizeof(uint64_t));
-        if (!shared.empty())
+        if (!row.shared.empty()) {
           std::memcpy(row.shared.data(), shared.data(), row.shared.size() * sizeof(uint64_t));
+        }
         const auto stubs =
             statements_.use("SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
         stubs->bind(1, row.id);
@@ -280,6 +301,10 @@ class SqliteDatabase : public Database {
           run("UPDATE builds SET parent = NULL WHERE parent IS NOT NULL AND parent NOT IN "
               "(SELECT id FROM builds)");
       if (orphans > 0) actions.push_back(fmt::format("{} results lost their base", orphans));
+      for (const std::string& id : closesCycle(rows)) {
+        run("UPDATE builds SET parent = NULL WHERE id = ?", id);
+        actions.push_back(inQuotes(id) + " was said to be built on itself: it has no base now");
+      }
       const int counts = run(
           "UPDATE builds SET rc = (SELECT COUNT(*) FROM builds AS c WHERE c.parent = builds.id) "
           "WHERE rc != (SELECT COUNT(*) FROM builds AS c WHERE c.parent = builds.id)");

@@ -28,6 +28,7 @@ void yieldToOthers() {
 
 /// A sealed tree on disk, which outlives its turn here for those who have it open.
 struct OnDisk {
+  OnDisk(Core& itsCore, std::string itsTmp) : core(itsCore), tmp(std::move(itsTmp)) {}
   Core& core;
   std::string tmp;
   std::atomic<bool> superseded{false};

@@ -36,9 +36,9 @@ uint64_t inodeNumber(int dirFd, const std::string& name) {
 /// them.
 Status exchange(const TreeRoot& current, const TreeRoot& sealed, const GiftRow& row) {
   const auto old = placeOf(current, row.from);
-  if (!old) return Failure(old.error());
+  if (!old) return fail(old.error().code, "find " + inQuotes(row.from));
   const auto fresh = placeOf(sealed, row.to);
-  if (!fresh) return Failure(fresh.error());
+  if (!fresh) return fail(fresh.error().code, "find " + inQuotes(row.to));
   struct stat before = {};
   if (::fstat(fresh->parent.get(), &before) != 0) return failErrno("stat");
   if (::renameat2(old->parent.get(), old->name.c_str(), fresh->parent.get(), fresh->name.c_str(),
@@ -146,7 +146,10 @@ Status finishPublishing(Core& core) {
       if (auto ok = core.database->setGifts(name, {}); !ok) return ok;
       continue;
     }
-    if (auto ok = finishExchanges(core, name, rows); !ok) return ok;
+    if (auto ok = finishExchanges(core, name, rows); !ok) {
+      return fail(ok.error().code,
+                  fmt::format("finish the publishing of cache {}: {}", name, ok.error().message));
+    }
     auto row = core.database->cache(name);
     if (!row) return Failure(row.error());
     CacheRow next = row->value_or(CacheRow{});

@@ -65,8 +65,7 @@ TEST_F(ObuilderFindings, A4_PublishingNeverNests) {
   start();
   tell("build s -c 'until test -e go; do sleep 0.01; done; touch mine'");
   ASSERT_EQ(::mkdir((store() + "/result/s").c_str(), 0755), 0);
-  ASSERT_EQ(shell("until test -d builds/s; do sleep 0.01; done; : > builds/s/go", mnt()).status,
-            0);
+  ASSERT_EQ(shell("until test -d builds/s; do sleep 0.01; done; : > builds/s/go", mnt()).status, 0);
   tell("wait s");
   EXPECT_EQ(shell("ls -A store/result/s", dir_.path()).output, "");
   EXPECT_EQ(shell("ls -A store/result/r", dir_.path()).output, "mine\n");

@@ -35,21 +35,15 @@ class RecoveryTest : public ::testing::Test {
     open();
   }
   std::string path(const std::string& below) const { return dir_ / ("store/" + below); }
-  void publish(const std::string& content) {
-    auto lease = store_->cache(User{}, *CacheName::parse("c"));
-    ASSERT_TRUE(lease);
-    writeFile(lease->workspace->path() + "/f", content);
-    lease->workspace->markChanged();
-    ASSERT_TRUE(store_->release(*lease, false, "test"));
-  }
 
   TempDir dir_;
   std::unique_ptr<Store> store_;
 };
 
 TEST_F(RecoveryTest, SealedTreesAreInTheirDirectoryOnly) {
-  for (const char* row : {"'x', '../../outside'", "'../y', '../../outside'", "'y', '.'",
-                          "'z', '..'", "'../../outside', 'build.1.x'"}) {
+  for (const char* row :
+       {"'x', '../../outside'", "'../y', '../../outside'", "'y', '.'", "'z', '..'",
+        "'../../outside', 'build.1.x'", "NULL, '../../outside'", "x'78', '../../outside'"}) {
     reopenWith(fmt::format("INSERT INTO kilnfs_sealed VALUES ({}, x'')", row));
     ASSERT_TRUE(store_);
     EXPECT_TRUE(store_->sealedResults().empty()) << row;
@@ -59,8 +53,27 @@ TEST_F(RecoveryTest, SealedTreesAreInTheirDirectoryOnly) {
   }
 }
 
+TEST_F(RecoveryTest, NoResultIsItsOwnBase) {
+  store_.reset();
+  for (const char* name : {"a", "b", "c"}) {
+    ASSERT_EQ(::mkdir(path("result/" + std::string(name)).c_str(), 0755), 0);
+  }
+  reopenWith(
+      "INSERT INTO builds VALUES ('a', datetime('now'), datetime('now'), 1, 'b'), "
+      "('b', datetime('now'), datetime('now'), 1, 'a'), "
+      "('c', datetime('now'), datetime('now'), 1, 'c')");
+  ASSERT_TRUE(store_);
+  for (const char* name : {"a", "b", "c"}) {
+    // Deleting whatever was built on it comes to an end.
+    const auto gone = store_->remove(*Id::parse(name), true);
+    EXPECT_TRUE(gone || gone.error().code == ENOENT);
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(path("result")));
+}
+
 TEST_F(RecoveryTest, APublishThatCannotBeIsForgotten) {
-  publish("ours");
+  ASSERT_EQ(::mkdir(path("cache/c").c_str(), 0755), 0);
+  writeFile(path("cache/c/f"), "ours");
   struct stat st = {};
   ASSERT_EQ(::stat(path("cache/c").c_str(), &st), 0);
   const auto row = [&](const std::string& cache, const std::string& tmp, uint64_t ino) {
