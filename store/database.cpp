@@ -8,83 +8,18 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <mutex>
 #include <set>
 
-#include "store/statements.h"
+#include "store/sqlite_connection.h"
 
 namespace kilnfs {
 namespace {
 
-// OBuilder creates the first two; text and names as there, so that either may come first.
-constexpr const char* kSchema = R"(
-CREATE TABLE IF NOT EXISTS builds (
-  id       TEXT PRIMARY KEY,
-  created  DATETIME NOT NULL,
-  used     DATETIME NOT NULL,
-  rc       INTEGER NOT NULL,
-  parent   TEXT,
-  FOREIGN KEY (parent) REFERENCES builds (id) ON DELETE RESTRICT
-);
-CREATE INDEX IF NOT EXISTS lru ON builds (rc, used);
-CREATE INDEX IF NOT EXISTS kilnfs_parent ON builds (parent);
-CREATE TABLE IF NOT EXISTS kilnfs_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS kilnfs_results (id TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS kilnfs_pins (id TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS kilnfs_usage (
-  id     TEXT PRIMARY KEY,
-  bytes  INTEGER NOT NULL,
-  inodes INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS kilnfs_caches (
-  name       TEXT PRIMARY KEY,
-  generation INTEGER NOT NULL,
-  publisher  TEXT NOT NULL,
-  published  DATETIME NOT NULL
-);
-CREATE TABLE IF NOT EXISTS kilnfs_gifts (
-  cache     TEXT NOT NULL,
-  tmp       BLOB NOT NULL,
-  from_path BLOB NOT NULL,
-  to_path   BLOB NOT NULL,
-  ino       INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS kilnfs_sealed (
-  id     TEXT PRIMARY KEY,
-  tmp    TEXT NOT NULL,
-  shared BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS kilnfs_stubs (
-  id        TEXT NOT NULL,
-  path      BLOB NOT NULL,
-  base      TEXT NOT NULL,
-  base_path BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS kilnfs_stubs_id ON kilnfs_stubs (id);
-)";
-constexpr int64_t kVersion = 1;  // of our own tables
-constexpr int kBusyMs = 5000;
 constexpr const char* kRows =
     "SELECT id, parent, CAST(strftime('%s', created) AS INTEGER), "
     "CAST(strftime('%s', used) AS INTEGER), rc, bytes, inodes, kilnfs_pins.id, kilnfs_results.id "
     "FROM builds LEFT JOIN kilnfs_usage USING (id) LEFT JOIN kilnfs_pins USING (id) "
     "LEFT JOIN kilnfs_results USING (id)";
-
-int errnoOf(const SQLite::Exception& e) {
-  switch (e.getErrorCode()) {
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-      return EBUSY;
-    case SQLITE_FULL:
-      return ENOSPC;
-    case SQLITE_READONLY:
-    case SQLITE_PERM:
-    case SQLITE_AUTH:
-      return EACCES;
-    default:
-      return EIO;
-  }
-}
 
 BuildRow rowOf(SQLite::Statement& query) {
   BuildRow row;
@@ -120,16 +55,9 @@ std::vector<std::string> closesCycle(const std::map<std::string, BuildRow>& rows
   return found;
 }
 
-class SqliteDatabase : public Database {
+class SqliteDatabase : public Database, private SqliteConnection {
  public:
-  explicit SqliteDatabase(const std::string& file)
-      : db_(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyMs) {
-    db_.exec("PRAGMA journal_mode=WAL");
-    db_.exec("PRAGMA synchronous=NORMAL");
-    checkWhole();
-    db_.exec(kSchema);
-    checkVersion();
-  }
+  using SqliteConnection::SqliteConnection;
 
   Status addBuild(const std::string& id, const std::optional<std::string>& parent) override {
     return inTransaction("record " + id, [&] { addRow(id, parent); });
@@ -158,8 +86,7 @@ class SqliteDatabase : public Database {
       std::vector<SealedRow> rows;
       // What is no text could not be named to be removed.
       run("DELETE FROM kilnfs_sealed WHERE typeof(id) != 'text' OR typeof(tmp) != 'text'");
-      const auto query =
-          statements_.use("SELECT id, tmp, shared FROM kilnfs_sealed ORDER BY rowid");
+      const auto query = use("SELECT id, tmp, shared FROM kilnfs_sealed ORDER BY rowid");
       while (query->executeStep()) {
         SealedRow row;
         row.id = query->getColumn(0).getString();
@@ -169,8 +96,7 @@ class SqliteDatabase : public Database {
         if (!row.shared.empty()) {
           std::memcpy(row.shared.data(), shared.data(), row.shared.size() * sizeof(uint64_t));
         }
-        const auto stubs =
-            statements_.use("SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
+        const auto stubs = use("SELECT path, base, base_path FROM kilnfs_stubs WHERE id = ?");
         stubs->bind(1, row.id);
         while (stubs->executeStep()) {
           row.stubs.push_back({stubs->getColumn(0).getString(), stubs->getColumn(1).getString(),
@@ -188,7 +114,7 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<BuildRow>> build(const std::string& id) override {
     return guarded("look up " + id, [&]() -> std::optional<BuildRow> {
-      const auto query = statements_.use(fmt::format("{} WHERE builds.id = ?", kRows));
+      const auto query = use(fmt::format("{} WHERE builds.id = ?", kRows));
       query->bind(1, id);
       if (!query->executeStep()) return std::nullopt;
       return rowOf(*query);
@@ -197,7 +123,7 @@ class SqliteDatabase : public Database {
 
   Expected<std::vector<BuildRow>> builds() override {
     return guarded("list the results", [&] {
-      const auto query = statements_.use(kRows);
+      const auto query = use(kRows);
       std::vector<BuildRow> rows;
       while (query->executeStep()) rows.push_back(rowOf(*query));
       return rows;
@@ -222,7 +148,7 @@ class SqliteDatabase : public Database {
 
   Expected<Usage> totalUsage() override {
     return guarded("add up the sizes", [&] {
-      const auto query = statements_.use("SELECT SUM(bytes), SUM(inodes) FROM kilnfs_usage");
+      const auto query = use("SELECT SUM(bytes), SUM(inodes) FROM kilnfs_usage");
       query->executeStep();
       return Usage{static_cast<uint64_t>(query->getColumn(0).getInt64()),
                    static_cast<uint64_t>(query->getColumn(1).getInt64())};
@@ -239,7 +165,7 @@ class SqliteDatabase : public Database {
 
   Expected<std::vector<std::string>> pins() override {
     return guarded("list the pins", [&] {
-      const auto query = statements_.use("SELECT id FROM kilnfs_pins ORDER BY id");
+      const auto query = use("SELECT id FROM kilnfs_pins ORDER BY id");
       std::vector<std::string> ids;
       while (query->executeStep()) ids.push_back(query->getColumn(0).getString());
       return ids;
@@ -248,7 +174,7 @@ class SqliteDatabase : public Database {
 
   Expected<std::vector<std::string>> children(const std::string& id) override {
     return guarded("list what was built on " + id, [&] {
-      const auto query = statements_.use("SELECT id FROM builds WHERE parent = ? ORDER BY id");
+      const auto query = use("SELECT id FROM builds WHERE parent = ? ORDER BY id");
       query->bind(1, id);
       std::vector<std::string> ids;
       while (query->executeStep()) ids.push_back(query->getColumn(0).getString());
@@ -266,7 +192,7 @@ class SqliteDatabase : public Database {
 
   Expected<bool> madeByUs(const std::string& id) override {
     return guarded("look up " + id, [&] {
-      const auto query = statements_.use("SELECT 1 FROM kilnfs_results WHERE id = ?");
+      const auto query = use("SELECT 1 FROM kilnfs_results WHERE id = ?");
       query->bind(1, id);
       return query->executeStep();
     });
@@ -277,7 +203,7 @@ class SqliteDatabase : public Database {
     std::vector<std::string> actions;
     auto ok = inTransaction("reconcile", [&] {
       std::map<std::string, BuildRow> rows;
-      const auto query = statements_.use(kRows);
+      const auto query = use(kRows);
       while (query->executeStep()) {
         BuildRow row = rowOf(*query);
         rows.emplace(row.id, std::move(row));
@@ -317,8 +243,7 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<CacheRow>> cache(const std::string& name) override {
     return guarded("look up cache " + name, [&]() -> std::optional<CacheRow> {
-      const auto query =
-          statements_.use("SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
+      const auto query = use("SELECT generation, publisher FROM kilnfs_caches WHERE name = ?");
       query->bind(1, name);
       if (!query->executeStep()) return std::nullopt;
       return CacheRow{static_cast<uint64_t>(query->getColumn(0).getInt64()),
@@ -343,8 +268,8 @@ class SqliteDatabase : public Database {
   Expected<std::map<std::string, std::vector<GiftRow>>> gifts() override {
     return guarded("list what was being published", [&] {
       std::map<std::string, std::vector<GiftRow>> all;
-      const auto query = statements_.use(
-          "SELECT cache, tmp, from_path, to_path, ino FROM kilnfs_gifts ORDER BY rowid");
+      const auto query =
+          use("SELECT cache, tmp, from_path, to_path, ino FROM kilnfs_gifts ORDER BY rowid");
       while (query->executeStep()) {
         all[query->getColumn(0).getString()].push_back(
             {query->getColumn(1).getString(), query->getColumn(2).getString(),
@@ -364,7 +289,7 @@ class SqliteDatabase : public Database {
 
   Expected<std::optional<std::string>> meta(const std::string& key) override {
     return guarded("read " + key, [&]() -> std::optional<std::string> {
-      const auto query = statements_.use("SELECT value FROM kilnfs_meta WHERE key = ?");
+      const auto query = use("SELECT value FROM kilnfs_meta WHERE key = ?");
       query->bind(1, key);
       if (!query->executeStep()) return std::nullopt;
       return query->getColumn(0).getString();
@@ -378,45 +303,6 @@ class SqliteDatabase : public Database {
   }
 
  private:
-  /// Opening reads only the first page: damage further on would show in the middle of a build.
-  void checkWhole() {
-    const std::string found = db_.execAndGet("PRAGMA quick_check(1)").getString();
-    if (found != "ok") throw SQLite::Exception(found, SQLITE_CORRUPT);
-  }
-  /// What a newer kilnfs means by its tables, nobody knows here.
-  void checkVersion() {
-    run("INSERT OR IGNORE INTO kilnfs_meta (key, value) VALUES ('version', ?)", kVersion);
-    if (db_.execAndGet("SELECT CAST(value AS INTEGER) FROM kilnfs_meta WHERE key = 'version'")
-            .getInt64() > kVersion) {
-      throw SQLite::Exception("it was made by a newer version of kilnfs: use that", SQLITE_PERM);
-    }
-  }
-
-  static void bindOne(SQLite::Statement& s, int n, const std::optional<std::string>& v) {
-    if (v) {
-      s.bind(n, *v);
-    } else {
-      s.bind(n);
-    }
-  }
-  /// Names in trees are any bytes, not text.
-  struct Blob {
-    const std::string& bytes;
-  };
-  static void bindOne(SQLite::Statement& s, int n, const Blob& v) {
-    s.bind(n, v.bytes.data(), static_cast<int>(v.bytes.size()));
-  }
-  static void bindOne(SQLite::Statement& s, int n, const std::string& v) { s.bind(n, v); }
-  static void bindOne(SQLite::Statement& s, int n, int64_t v) { s.bind(n, v); }
-
-  template <class... Args>
-  int run(const char* sql, const Args&... args) {
-    const auto statement = statements_.use(sql);
-    int n = 0;
-    (bindOne(*statement, ++n, args), ...);
-    return statement->exec();
-  }
-
   void putCache(const std::string& name, const CacheRow& row) {
     run("INSERT OR REPLACE INTO kilnfs_caches (name, generation, publisher, published) VALUES "
         "(?, ?, ?, datetime('now'))",
@@ -445,31 +331,6 @@ class SqliteDatabase : public Database {
     run("DELETE FROM kilnfs_results WHERE id = ?", id);
     run("DELETE FROM kilnfs_usage WHERE id = ?", id);
   }
-
-  template <class Fn>
-  auto guarded(const std::string& what, Fn fn) -> Expected<decltype(fn())> {
-    const std::lock_guard lock(mutex_);
-    try {
-      return fn();
-    } catch (const SQLite::Exception& e) {
-      return fail(errnoOf(e), fmt::format("database: {}: {}", what, e.what()));
-    }
-  }
-
-  template <class Fn>
-  Status inTransaction(const std::string& what, Fn fn) {
-    auto done = guarded(what, [&] {
-      SQLite::Transaction transaction(db_);
-      fn();
-      transaction.commit();
-      return true;
-    });
-    return done ? Status() : Status(Failure(done.error()));
-  }
-
-  std::mutex mutex_;
-  SQLite::Database db_;  // guarded by mutex_, as what follows
-  Statements statements_{db_};
 };
 
 }  // namespace
@@ -481,7 +342,7 @@ Expected<std::unique_ptr<Database>> Database::open(const std::string& file) {
     } catch (const SQLite::Exception& e) {
       const int code = e.getErrorCode();
       if (again || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB)) {
-        return fail(errnoOf(e), fmt::format("open {}: {}", file, e.what()));
+        return fail(SqliteConnection::errnoOf(e), fmt::format("open {}: {}", file, e.what()));
       }
       const std::string aside = fmt::format("{}.corrupt.{}", file, ::time(nullptr));
       spdlog::error("{} is corrupt ({}): set aside as {} and made anew", file, e.what(), aside);

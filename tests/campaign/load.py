@@ -14,7 +14,7 @@ import time
 from mounted import Broken, Daemon, ask_on, check
 
 CLIENTS = 200
-STATUS_SECONDS = 1.0
+CALM_SECONDS = 60
 PINNED = ("b0", "b1")  # from the start to the end
 
 
@@ -161,6 +161,21 @@ def check_counts(daemon, figures):
         check(n == published, f"count{k} is {n}, and {published} publishes were reported")
 
 
+def calm(pid, before, half_way):
+    """What the daemon uses once nobody wants anything of it; that must not be more and more."""
+    end = time.monotonic() + CALM_SECONDS
+    while True:
+        now = usage(pid)
+        grown = [what for what, most in (("threads", before["threads"] + 24),
+                                         ("descriptors", before["descriptors"] + 48),
+                                         ("rss_kb", half_way["rss_kb"] * 3 // 2 + 20000))
+                 if now[what] > most]
+        if not grown:
+            return now
+        check(time.monotonic() < end, f"{grown}: {before} before, {half_way} half way, {now} after")
+        time.sleep(0.5)
+
+
 def run(directory, seed, seconds, verbose=False):
     daemon, figures = Daemon(directory), Figures()
     try:
@@ -186,11 +201,12 @@ def run(directory, seed, seconds, verbose=False):
         check_counts(daemon, figures)
         check(set(PINNED) <= set(os.listdir(daemon.path("results"))), "what was pinned is gone")
         check(daemon.ask("verify")["ok"], "a result differs from what was saved")
-        after = usage(daemon.process.pid)
+        half_way = samples[len(samples) // 2]
+        after = calm(daemon.process.pid, before, half_way)
         daemon.stop()
     except Broken as e:
         raise Broken(f"load --seed {seed}: {e}\n{daemon.said()}") from None
     finally:
         daemon.destroy()
     return {"seconds": seconds, "slowest status": round(worst, 3), "before": before,
-            "after": after, "half way": samples[len(samples) // 2], **figures.counts}
+            "after": after, "half way": half_way, **figures.counts}
