@@ -10,14 +10,14 @@
 namespace kilnfs {
 namespace {
 
-std::string deletedResult(const nlohmann::json& event) {
-  const bool deleted = event.at("event") == "result" && event.at("state") == "deleted";
-  return deleted ? event.at("id").get<std::string>() : std::string();
+// Also one that is saved may have been there before, and been taken away behind our back.
+std::string changedResult(const nlohmann::json& event) {
+  return event.at("event") == "result" ? event.at("id").get<std::string>() : std::string();
 }
 
 class Results : public EventfulDirectory {
  public:
-  explicit Results(Mount& mount) : EventfulDirectory(mount, 0755, deletedResult) {}
+  explicit Results(Mount& mount) : EventfulDirectory(mount, 0755, changedResult) {}
 
   void lookup(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);

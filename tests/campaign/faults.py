@@ -382,6 +382,7 @@ def result_removed_behind_our_back(directory, rng):
     world.start()
     world.fill()
     world.must("build gone --base base --wait -c 'echo 1 > one'")
+    world.must("complete-deletes")  # then it is on disk
     path = os.path.join(world.daemon.store, "result", "gone")
     with open(world.daemon.path("results", "gone", "one"), encoding="utf-8") as held:
         shutil.rmtree(path)
