@@ -83,7 +83,7 @@ class LeasesDirectory : public EventfulDirectory {
       : EventfulDirectory(mount, 0777, [&mount](const nlohmann::json& event) {
           const std::string name = endedLease(event);
           if (!name.empty()) mount.leaseNames.ended("leases/" + name);
-          return name;
+          return Stale{name};
         }) {}
 
   void lookup(Reply reply, const std::string& name) override {
@@ -176,7 +176,8 @@ std::string endedBuild(const nlohmann::json& event) {
 
 class BuildsDirectory : public EventfulDirectory {
  public:
-  explicit BuildsDirectory(Mount& mount) : EventfulDirectory(mount, 0777, endedBuild) {}
+  explicit BuildsDirectory(Mount& mount)
+      : EventfulDirectory(mount, 0777, [](const auto& e) { return Stale{endedBuild(e)}; }) {}
 
   void lookup(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);

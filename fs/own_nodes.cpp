@@ -73,12 +73,13 @@ void OwnDirectory::answer(Reply reply, const std::shared_ptr<OwnNode>& node) {
 }
 
 EventfulDirectory::EventfulDirectory(Mount& mount, mode_t mode,
-                                     std::function<std::string(const nlohmann::json& event)> gone)
+                                     std::function<Stale(const nlohmann::json& event)> stale)
     : OwnDirectory(mount, mode),
       subscription_(mount.store().events().subscribe(
-          [this, gone = std::move(gone)](const nlohmann::json& event) {
-            std::string name = gone(event);
-            if (!name.empty()) mount_.staleNames.drop(number(), std::move(name));
+          [this, stale = std::move(stale)](const nlohmann::json& event) {
+            Stale found = stale(event);
+            if (found.name.empty()) return;
+            mount_.staleNames.drop(number(), std::move(found.name), found.gone);
           })) {}
 
 namespace {

@@ -66,9 +66,13 @@ class EventfulDirectory : public OwnDirectory {
   ~EventfulDirectory() override { mount_.store().events().unsubscribe(subscription_); }
 
  protected:
-  /// `gone` says which name an event takes away; empty: none.
+  struct Stale {
+    std::string name;  // empty: none
+    bool gone = true;  // else it has another meaning
+  };
+  /// `stale` says which name an event takes away.
   EventfulDirectory(Mount& mount, mode_t mode,
-                    std::function<std::string(const nlohmann::json& event)> gone);
+                    std::function<Stale(const nlohmann::json& event)> stale);
 
  private:
   int subscription_;

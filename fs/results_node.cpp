@@ -10,14 +10,14 @@
 namespace kilnfs {
 namespace {
 
-// Also one that is saved may have been there before, and been taken away behind our back.
-std::string changedResult(const nlohmann::json& event) {
-  return event.at("event") == "result" ? event.at("id").get<std::string>() : std::string();
-}
-
 class Results : public EventfulDirectory {
  public:
-  explicit Results(Mount& mount) : EventfulDirectory(mount, 0755, changedResult) {}
+  // One that is saved may have been there before, and been taken away behind our back.
+  explicit Results(Mount& mount)
+      : EventfulDirectory(mount, 0755, [](const nlohmann::json& event) {
+          if (event.at("event") != "result") return Stale();
+          return Stale{event.at("id").get<std::string>(), event.at("state") == "deleted"};
+        }) {}
 
   void lookup(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);

@@ -6,16 +6,16 @@
 
 namespace kilnfs {
 
-void StaleNames::drop(uint64_t parent, std::string name) {
+void StaleNames::drop(uint64_t parent, std::string name, bool gone) {
   {
     const std::lock_guard lock(mutex_);
     ++underway_;
   }
-  later_([this, parent, name = std::move(name)] {
+  later_([this, parent, gone, name = std::move(name)] {
     // ENOENT: it did not know the name.
-    std::ignore =
-        canExpire_ ? fuseExpire(session_, parent, name)
-                   : fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
+    std::ignore = canExpire_ && !gone ? fuseExpire(session_, parent, name)
+                                      : fuse_lowlevel_notify_inval_entry(session_, parent,
+                                                                         name.c_str(), name.size());
     const std::lock_guard lock(mutex_);
     if (--underway_ == 0) done_.notify_all();
   });

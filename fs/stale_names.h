@@ -28,8 +28,9 @@ class StaleNames {
   void setCanExpire(bool can) { canExpire_ = can; }
   bool canExpire() const { return canExpire_; }
 
-  /// `name` in the directory with the node number `parent`. Never blocks.
-  void drop(uint64_t parent, std::string name);
+  /// `name` in the directory with the node number `parent`. What is `gone` the kernel forgets as a
+  /// whole, and we are told so; else it asks for the name again. Never blocks.
+  void drop(uint64_t parent, std::string name, bool gone);
   /// Blocks until the kernel has forgotten all that were dropped so far, and
   /// those that are meanwhile. Not to be called while an
   /// answer about a name in their directory is owed.

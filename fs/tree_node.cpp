@@ -148,7 +148,7 @@ void TreeNode::openLease(Reply reply, std::function<void(Reply, TreeNode&)> answ
     // Twice, for an answer that was on its way; and those who have come by the name already, and
     // are at the door, are to find it closed.
     for (int i = 0; i < 2; ++i) {
-      mount.staleNames.drop(tree.outerIno(), name);
+      mount.staleNames.drop(tree.outerIno(), name, false);
       mount.staleNames.settle();
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
