@@ -99,7 +99,7 @@ Status Supervisors::startServer() {
   options.stdinFd = theirs.get();
   auto process = Process::start({program_, label_}, options);
   if (!process) return Failure(process.error());
-  server_.emplace(Server{std::move(*process), std::move(ours)});
+  server_.emplace(Server{std::move(ours), std::move(*process)});
   return {};
 }
 

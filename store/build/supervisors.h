@@ -34,8 +34,8 @@ class Supervisors {
 
  private:
   struct Server {
-    Process process;
     UniqueFd requests;
+    Process process;  // ended first: else it might be about to end by itself
   };
   Status ask(const std::vector<int>& fds);
   Status startServer();

@@ -121,7 +121,9 @@ void Site::finish() {
   }
   siginfo_t left = {};
   const int waited = ::waitid(P_ALL, 0, &left, WEXITED | WNOHANG | WNOWAIT);
-  EXPECT_TRUE(waited != 0 && errno == ECHILD) << "a process is left: " << left.si_pid;
+  EXPECT_TRUE(waited != 0 && errno == ECHILD)
+      << "a process is left: " << left.si_pid << " "
+      << readFile("/proc/" + std::to_string(left.si_pid) + "/stat");
   daemon_.reset();
 }
 
