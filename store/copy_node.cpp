@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "store/base/fd.h"
+#include "store/base/xattr.h"
 #include "store/tree/system.h"
 
 namespace kilnfs {
@@ -74,7 +75,7 @@ Status copyXattrs(int from, const std::string& to) {
     const std::string name = names.data() + at;
     at += static_cast<ssize_t>(name.size()) + 1;
     value.resize(XATTR_SIZE_MAX);
-    const ssize_t n = ::getxattr(source.c_str(), name.c_str(), value.data(), value.size());
+    const ssize_t n = readXattr(source, name, value.data(), value.size());
     if (n < 0) {
       if (forgivable(errno) || errno == ENODATA) continue;
       return failErrno("read attribute " + name);

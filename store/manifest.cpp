@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "store/base/units.h"
+#include "store/base/xattr.h"
 #include "store/tree/system.h"
 
 namespace kilnfs {
@@ -108,7 +109,7 @@ Expected<std::vector<std::pair<std::string, std::string>>> xattrsOf(const TreeWa
     std::string name = names.data() + at;
     at += name.size() + 1;
     std::string value(XATTR_SIZE_MAX, '\0');
-    const ssize_t n = ::getxattr(path.c_str(), name.c_str(), value.data(), value.size());
+    const ssize_t n = readXattr(path, name, value.data(), value.size());
     if (n < 0 && (withoutRights(errno) || errno == ENODATA || errno == EOPNOTSUPP)) continue;
     if (n < 0) return failErrno("read attribute " + name);
     value.resize(static_cast<size_t>(n));

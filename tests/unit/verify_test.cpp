@@ -9,6 +9,7 @@
 
 #include <filesystem>
 
+#include "store/copy_node.h"
 #include "store/manifest_compare.h"
 #include "store/store.h"
 #include "tests/support/temp_dir.h"
@@ -106,6 +107,16 @@ TEST_F(ManifestTest, TheSameTreeIsTheSame) {
   }
   EXPECT_EQ(count, 11U);
   EXPECT_TRUE(foundOdd);
+}
+
+TEST_F(ManifestTest, CapabilitiesWithoutAValueCanBeSetButNotRead) {
+  EXPECT_EQ(::setxattr(at("file").c_str(), "security.capability", "", 0, 0) == 0, ::geteuid() == 0);
+  record();
+  EXPECT_THAT(compare(), IsEmpty());
+  const UniqueFd from(::open(at("file").c_str(), O_PATH | O_CLOEXEC));
+  EXPECT_TRUE(copyNode(from.get(), openDirectory(dir_ / "t").get(), "copy"));
+  EXPECT_EQ(::listxattr(at("copy").c_str(), nullptr, 0),
+            ::listxattr(at("file").c_str(), nullptr, 0));
 }
 
 TEST_F(ManifestTest, ContentIsComparedByteByByte) {
