@@ -3,55 +3,22 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
-#include <array>
-#include <cstring>
+#include "store/base/fd_message.h"
 
 namespace kilnfs {
 namespace {
 
-constexpr size_t kMostFds = 8;
-
-/// A message of one byte with descriptors. False with errno.
 bool sendFds(int socket, const std::vector<int>& fds) {
-  char byte = 'f';
-  struct iovec data = {&byte, 1};
-  alignas(struct cmsghdr) std::array<char, CMSG_SPACE(kMostFds * sizeof(int))> control{};
-  struct msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-  struct cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-  ssize_t n = 0;
-  do {
-    n = ::sendmsg(socket, &message, MSG_NOSIGNAL);
-  } while (n < 0 && errno == EINTR);
-  return n == 1;
+  const char byte = 'f';
+  return sendWithFds(socket, &byte, 1, fds.data(), fds.size());
 }
 
 /// What a supervisor says first: its number, with a descriptor of itself. False: it is not there.
 bool greeted(Supervisors::Forked& forked) {
-  struct iovec data = {&forked.pid, sizeof forked.pid};
-  alignas(struct cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  struct msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t n = 0;
-  do {
-    n = ::recvmsg(forked.go.get(), &message, MSG_CMSG_CLOEXEC);
-  } while (n < 0 && errno == EINTR);
-  const struct cmsghdr* header = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    forked.pidfd.reset(fd);
-  }
+  int fd = -1;
+  size_t count = 1;
+  const ssize_t n = receiveWithFds(forked.go.get(), &forked.pid, sizeof forked.pid, &fd, count);
+  forked.pidfd.reset(fd);
   return n == sizeof forked.pid && forked.pidfd.valid();
 }
 

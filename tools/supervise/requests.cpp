@@ -1,14 +1,13 @@
 #include "tools/supervise/requests.h"
 
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <csignal>
-#include <cstring>
+
+#include "store/base/fd_message.h"
 
 namespace kilnfs::supervise {
 namespace {
@@ -28,25 +27,8 @@ struct Request {
 /// False: the daemon is gone.
 bool receive(Request& request) {
   char byte = 0;
-  struct iovec data = {&byte, 1};
-  alignas(struct cmsghdr) std::array<char, CMSG_SPACE(sizeof request.fds)> control{};
-  struct msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t n = 0;
-  do {
-    n = ::recvmsg(0, &message, MSG_CMSG_CLOEXEC);
-  } while (n < 0 && errno == EINTR);
-  if (n <= 0) return false;
-  request.count = 0;
-  const struct cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return true;
-  const size_t size = header->cmsg_len - CMSG_LEN(0);
-  std::memcpy(request.fds.data(), CMSG_DATA(header), size);
-  request.count = size / sizeof(int);
-  return true;
+  request.count = request.fds.size();
+  return receiveWithFds(0, &byte, 1, request.fds.data(), request.count) > 0;
 }
 
 /// Gives what came with the request its numbers, in the process that was forked for it.
@@ -68,21 +50,9 @@ bool greet() {
   const pid_t self = ::getpid();
   const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, self, 0));
   if (pidfd < 0) return false;
-  struct iovec data = {const_cast<pid_t*>(&self), sizeof self};
-  alignas(struct cmsghdr) std::array<char, CMSG_SPACE(sizeof pidfd)> control{};
-  struct msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  struct cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof pidfd);
-  std::memcpy(CMSG_DATA(header), &pidfd, sizeof pidfd);
-  const ssize_t n = ::sendmsg(0, &message, MSG_NOSIGNAL);
+  const bool sent = sendWithFds(0, &self, sizeof self, &pidfd, 1);
   ::close(pidfd);
-  return n == sizeof self;
+  return sent;
 }
 
 }  // namespace
