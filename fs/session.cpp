@@ -1,24 +1,20 @@
 #include "fs/session.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
 
-#include <atomic>
 #include <condition_variable>
-#include <cstring>
+#include <memory>
 #include <mutex>
 
 #include "fs/dispatch.h"
+#include "fs/fuse_requests.h"
 #include "fs/own_nodes.h"
+#include "fs/request_loop.h"
 #include "store/base/process.h"
 
 namespace kilnfs {
 namespace {
-
-// libfuse's loop is woken by a signal that interrupts its wait.
-constexpr int kWakeSignal = SIGUSR1;
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -50,6 +46,8 @@ class FuseSession : public Session {
   Mount mount_;
   Dispatch dispatch_;
   fuse_session* session_ = nullptr;
+  std::unique_ptr<RequestSource> requests_;
+  std::unique_ptr<RequestLoop> loop_;
   bool mounted_ = false;
   bool ended_ = false;
 
@@ -57,7 +55,6 @@ class FuseSession : public Session {
   std::condition_variable served_;
   bool serving_ = false;  // guarded by mutex_, as what follows
   bool done_ = false;
-  pthread_t loop_ = {};
 };
 
 Status FuseSession::start() {
@@ -71,10 +68,6 @@ Status FuseSession::start() {
   for (std::string& word : words) argv.push_back(word.data());
   fuse_args args = {static_cast<int>(argv.size()), argv.data(), 0};
 
-  struct sigaction wake = {};
-  wake.sa_handler = [](int) {};
-  ::sigaction(kWakeSignal, &wake, nullptr);  // not SA_RESTART: it must interrupt
-
   session_ = fuse_session_new(&args, &fuseOperations(), sizeof(fuse_lowlevel_ops), &dispatch_);
   fuse_opt_free_args(&args);
   if (session_ == nullptr) return fail(EINVAL, "libfuse refused the mount options");
@@ -84,6 +77,8 @@ Status FuseSession::start() {
     return fail(EIO, "mounting on " + inQuotes(options_.mountpoint) + " failed");
   }
   mounted_ = true;
+  requests_ = fuseRequests(session_);
+  loop_ = std::make_unique<RequestLoop>(*requests_);
   return {};
 }
 
@@ -92,20 +87,15 @@ Status FuseSession::serve(std::function<void()> ready) {
   {
     const std::lock_guard lock(mutex_);
     serving_ = true;
-    loop_ = ::pthread_self();
   }
-  fuse_loop_config* config = fuse_loop_cfg_create();
-  fuse_loop_cfg_set_clone_fd(config, 1);
-  const int result = fuse_session_loop_mt(session_, config);
-  fuse_loop_cfg_destroy(config);
+  Status result = loop_->run();
   {
     const std::lock_guard lock(mutex_);
     done_ = true;
   }
   served_.notify_all();
   end();
-  if (result < 0) return fail(-result, std::string("serving the mount: ") + std::strerror(-result));
-  return {};
+  return result;
 }
 
 void FuseSession::stop(int grace) {
@@ -118,10 +108,8 @@ void FuseSession::stop(int grace) {
       served_.wait_for(lock, std::chrono::milliseconds(grace), [&] { return done_; })) {
     return;
   }
-  fuse_session_exit(session_);
-  while (!served_.wait_for(lock, std::chrono::milliseconds(20), [&] { return done_; })) {
-    ::pthread_kill(loop_, kWakeSignal);
-  }
+  loop_->stop();
+  served_.wait(lock, [&] { return done_; });
 }
 
 void FuseSession::end() {
