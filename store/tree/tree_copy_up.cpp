@@ -1,0 +1,162 @@
+// Copy on write in a workspace: making files its own before they are changed.
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "store/copy_node.h"
+#include "store/tree/keep_times.h"
+#include "store/tree/system.h"
+#include "store/tree/tree.h"
+
+namespace kilnfs {
+namespace {
+
+std::string sideName(const std::string& prefix) {
+  static std::atomic<uint64_t> next{1};
+  return prefix + std::to_string(next++);
+}
+
+}  // namespace
+
+Status Tree::ownFile(Inode& inode, std::optional<uint64_t> keep) {
+  if (!isShared(inode)) return {};
+  for (;;) {
+    InodePtr parent;
+    {
+      const std::lock_guard lock(inodes_);
+      parent = inode.parent_;
+    }
+    if (parent) {
+      if (auto ok = ownDirectory(*parent); !ok) return ok;
+    }
+    const std::unique_lock lock(names_);
+    {
+      const std::lock_guard inodes(inodes_);
+      if (parent != inode.parent_) continue;  // it was moved meanwhile
+    }
+    if (!isShared(inode)) return {};
+    return copyUp(inode, keep);
+  }
+}
+
+Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
+  const auto from = openBacking(inode, O_PATH);
+  if (!from) return Failure(from.error());
+  const int source = from->fd.get();
+  const bool grouped = cow_->group(inode.backing()).has_value() ||
+                       (from->attributes.st_nlink > 1 && groupOf(inode.backing()).links > 1);
+  if (grouped) return replaceGroup(inode, source, keep);
+  if (keptFd(inode)) return copyUpUnnamed(inode, source, keep);
+  const auto [sideFd, prefix] = place_.beside();
+  const std::string side = sideName(prefix);
+  if (auto ok = copyNode(source, sideFd, side, keep); !ok) return ok;
+  InodePtr parent;
+  std::string name;
+  {
+    const std::lock_guard lock(inodes_);
+    parent = inode.parent_;
+    name = inode.name_.get();
+  }
+  const struct timespec shown = changeTimeOf(inode, source);
+  const auto dir = openParent(*parent);
+  struct stat st;
+  const auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
+  Status ok;
+  if (!dir || !made || ::fstat(made->get(), &st) != 0) {
+    ok = fail(EIO);
+  } else {
+    const KeepTimes keepTimes(*cow_, dir->get());
+    cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
+    if (::renameat(sideFd, side.c_str(), dir->get(), name.c_str()) != 0 ||
+        ::fstat(made->get(), &st) != 0) {
+      ok = fail(errno);
+    }
+  }
+  if (!ok) {
+    ::unlinkat(sideFd, side.c_str(), 0);
+    return ok;
+  }
+  cow_->removeShared(inode.backing());
+  cow_->keepChangeTime(backingId(st), shown, st);
+  becomes(inode, backingId(st));
+  moveReaders(inode, made->get());
+  return {};
+}
+
+// All names of the file stand for the copy from now on, those below stubs too.
+Status Tree::replaceGroup(Inode& inode, int from, std::optional<uint64_t> keep) {
+  auto group = groupOf(inode.backing());
+  const auto [sideFd, prefix] = place_.beside();
+  group.file = sideName(prefix);
+  if (auto ok = copyNode(from, sideFd, group.file, keep); !ok) return ok;
+  const auto made = openBeneath(sideFd, group.file, O_PATH | O_NOFOLLOW);
+  struct stat st;
+  if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
+  group.id = backingId(st);
+  cow_->keepChangeTime(group.id, changeTimeOf(inode, from), st);
+  cow_->setGroup(inode.backing(), std::move(group));
+  moveReaders(inode, made->get());
+  return {};
+}
+
+// It has no name any more, but somebody has it open and writes to it.
+Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep) {
+  const auto [sideFd, prefix] = place_.beside();
+  const std::string side = sideName(prefix);
+  if (auto ok = copyNode(from, sideFd, side, keep); !ok) return ok;
+  auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
+  ::unlinkat(sideFd, side.c_str(), 0);
+  struct stat st;
+  if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
+  cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
+  cow_->keepChangeTime(backingId(st), changeTimeOf(inode, from), st);
+  becomes(inode, backingId(st));
+  moveReaders(inode, made->get());
+  const std::lock_guard lock(inodes_);
+  inode.rare_->kept = std::make_shared<UniqueFd>(std::move(*made));
+  return {};
+}
+
+Expected<UniqueFd> Tree::openReplaced(const Inode& inode, int flags) const {
+  if (cow_ == nullptr || inode.isDirectory()) return fail(ENOENT);
+  const auto group = cow_->group(inode.backing());
+  if (!group || group->file.empty()) return fail(ENOENT);
+  return openBeneath(place_.beside().first, group->file, flags | O_NOFOLLOW);
+}
+
+void Tree::becomes(Inode& inode, const BackingId& now) {
+  const std::lock_guard lock(inodes_);
+  const bool known = known_.find(inode.backing()) == &inode;
+  if (known) known_.erase(inode.backing());
+  inode.ino_.store(now.ino, std::memory_order_relaxed);
+  if (!known) return;
+  // Whatever had that number before has been replaced behind our back.
+  known_.erase(now);
+  known_.insert(&inode);
+}
+
+void Tree::addReader(Inode& inode, File* file) {
+  const std::lock_guard lock(inodes_);
+  if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
+  inode.rare_->readers.push_back(file);
+}
+
+void Tree::removeReader(Inode& inode, File* file) {
+  const std::lock_guard lock(inodes_);
+  if (inode.rare_) std::erase(inode.rare_->readers, file);
+}
+
+// Who had the file open before the first write sees the write: the same descriptor number is made
+// to stand for the copy, in one step, so that no read falls between the two.
+void Tree::moveReaders(Inode& inode, int to) {
+  const std::lock_guard lock(inodes_);
+  if (!inode.rare_ || inode.rare_->readers.empty()) return;
+  const auto fd = reopen(to, O_RDONLY);
+  if (!fd) return;
+  for (const File* file : inode.rare_->readers) ::dup3(fd->get(), file->fd(), O_CLOEXEC);
+  inode.rare_->readers.clear();
+}
+
+}  // namespace kilnfs

@@ -1,0 +1,220 @@
+// What goes into a build and comes out of it: copies, ids, users, caches, import and export.
+#include "store/build/builds.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "store/build/sources.h"
+#include "tests/support/builds_fixture.h"
+
+namespace kilnfs {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::BuildsTest;
+using testing::entries;
+using testing::exists;
+using testing::id;
+using testing::readFile;
+using testing::TempDir;
+using testing::writeFile;
+
+// -- copies and automatic ids
+
+TEST_F(BuildsTest, CopiesTreesAndFiles) {
+  std::filesystem::create_directories(dir_ / "src/sub");
+  writeFile(dir_ / "src/sub/f", "f");
+  writeFile(dir_ / "one", "1");
+  BuildRequest what = request("a", "find . | sort");
+  what.copies = {{"src", ""}, {"src", "x/y"}, {"one", ""}, {"one", "z/two"}, {dir_ / "one", "z/"}};
+  EXPECT_EQ(run(what).state, BuildState::saved);
+  EXPECT_EQ(log("a"),
+            ".\n./one\n./sub\n./sub/f\n./x\n./x/y\n./x/y/sub\n./x/y/sub/f\n./z\n./z/one\n"
+            "./z/two\n");
+}
+
+TEST_F(BuildsTest, AMissingSourceIsRefusedAtOnce) {
+  BuildRequest what = request("a", "true");
+  what.copies = {{"absent", ""}};
+  EXPECT_EQ(builds_->submit(what, me_, interrupt_).error().code, ENOENT);
+  Requester lost = me_;
+  lost.cwd.clear();
+  EXPECT_EQ(builds_->submit(what, lost, interrupt_).error().code, EINVAL);
+}
+
+TEST_F(BuildsTest, CopiesNeverFollowLinksOfTheBase) {
+  TempDir outside;
+  writeFile(dir_ / "one", "1");
+  run("base", "ln -s " + outside.path() + " way");
+  for (const char* destination : {"way/", "way/one", "way"}) {
+    BuildRequest what = request("a", "true", "base");
+    what.copies = {{"one", destination}};
+    EXPECT_EQ(run(what).state, BuildState::failed) << destination;
+  }
+  EXPECT_EQ(entries(outside.path()), 0U);
+}
+
+TEST_F(BuildsTest, TheSameRequestIsTheSameId) {
+  writeFile(dir_ / "one", "1");
+  BuildRequest what = request("", "cat one");
+  what.copies = {{"one", ""}};
+  what.env = {"A=1", "B=2"};
+  const BuildStatus first = run(what);
+  EXPECT_EQ(first.id.str().size(), 64U);
+  EXPECT_EQ(first.state, BuildState::saved);
+  std::swap(what.env[0], what.env[1]);
+  const BuildStatus second = run(what);
+  EXPECT_TRUE(second.cached);
+  EXPECT_EQ(first.id, second.id);
+}
+
+TEST_F(BuildsTest, WhateverDeterminesTheResultChangesTheId) {
+  std::filesystem::create_directory(dir_ / "src");
+  writeFile(dir_ / "src/f", "1");
+  Sources sources(*store_, "");
+  std::vector<std::string> ids;
+  BuildRequest what = request("", "true");
+  what.copies = {{"src", ""}};
+  Account account;
+  account.uid = ::geteuid();
+  account.gid = ::getegid();
+  const auto add = [&] {
+    const auto made = sources.automaticId(what, me_, account, interrupt_);
+    ASSERT_TRUE(made) << made.error().message;
+    ids.push_back(made->str());
+  };
+  add();
+  writeFile(dir_ / "src/f", "2");
+  add();
+  writeFile(dir_ / "src/f", "22");
+  add();
+  ::chmod((dir_ / "src/f").c_str(), 0755);
+  add();
+  ASSERT_EQ(::symlink("f", (dir_ / "src/l").c_str()), 0);
+  add();
+  ::unlink((dir_ / "src/l").c_str());
+  ASSERT_EQ(::symlink("g", (dir_ / "src/l").c_str()), 0);
+  add();
+  std::filesystem::create_directory(dir_ / "src/d");
+  add();
+  std::filesystem::rename(dir_ / "src/f", dir_ / "src/e");
+  add();
+  what.copies[0].destination = "x";
+  add();
+  what.argv.push_back("");
+  add();
+  what.env = {"A=1"};
+  add();
+  what.base = id("base");
+  add();
+  what.caches = {{id("npm"), ""}};
+  add();
+  account.gid += 1;
+  add();
+  const size_t made = ids.size();
+  std::sort(ids.begin(), ids.end());
+  EXPECT_EQ(made, 14U);
+  EXPECT_EQ(std::unique(ids.begin(), ids.end()), ids.end());
+}
+
+TEST_F(BuildsTest, SourcesAreReadWithTheUsersRights) {
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs root";
+  writeFile(dir_ / "secret", "s");
+  ::chmod((dir_ / "secret").c_str(), 0600);
+  ::chmod(dir_.path().c_str(), 0755);
+  Requester other;
+  other.uid = 12345;
+  other.gid = 12345;
+  other.cwd = dir_.path();
+  BuildRequest what = request("", "true");
+  what.copies = {{"secret", ""}};
+  EXPECT_EQ(builds_->submit(what, other, interrupt_).error().code, EACCES);
+  EXPECT_EQ(readFile(dir_ / "secret"), "s") << "our own rights are back";
+}
+
+TEST_F(BuildsTest, NobodyButRootNamesAnotherUser) {
+  Requester other;
+  other.uid = 12345;
+  other.gid = 12345;
+  BuildRequest what = request("a", "true");
+  what.user = User{0, 0};
+  EXPECT_EQ(builds_->submit(what, other, interrupt_).error().code, EPERM);
+  what.user = User{12345, 0};
+  EXPECT_EQ(builds_->submit(what, other, interrupt_).error().code, EPERM);
+}
+
+// -- caches
+
+TEST_F(BuildsTest, ACacheIsLinkedWhileTheCommandRunsAndPublished) {
+  BuildRequest what =
+      request("a", "test -L .cache/npm && echo 1 >.cache/npm/f; echo 2 >npm/g; ls -A");
+  what.caches = {{id("npm"), ".cache/npm"}, {id("npm"), ""}};
+  EXPECT_EQ(run(what).state, BuildState::saved);
+  EXPECT_EQ(log("a"), ".cache\nnpm\n");
+  EXPECT_FALSE(exists(dir_ / "store/result/a/npm"));
+  EXPECT_FALSE(exists(dir_ / "store/result/a/.cache/npm"));
+  EXPECT_EQ(readFile(dir_ / "store/cache/npm/f"), "1\n");
+  EXPECT_EQ(readFile(dir_ / "store/cache/npm/g"), "2\n");
+  EXPECT_TRUE(leases_->list().empty());
+}
+
+TEST_F(BuildsTest, ACacheIsPublishedAlsoWhenTheCommandFails) {
+  BuildRequest what = request("a", "echo 1 >npm/f; exit 1");
+  what.caches = {{id("npm"), ""}};
+  EXPECT_EQ(run(what).state, BuildState::failed);
+  EXPECT_EQ(readFile(dir_ / "store/cache/npm/f"), "1\n");
+}
+
+TEST_F(BuildsTest, ACacheIsDiscardedWhenTheCommandWasKilled) {
+  BuildRequest what = request("a", "echo 1 >npm/f; kill -9 $$");
+  what.caches = {{id("npm"), ""}};
+  EXPECT_EQ(run(what).signal, SIGKILL);
+  what = request("b", "echo 1 >npm/f; " + gate("b"));
+  what.caches = {{id("npm"), ""}};
+  submit(what);
+  awaitGate("b");
+  EXPECT_TRUE(builds_->cancel(id("b"), me_));
+  wait("b");
+  what = request("c", "trap 'exit 0' TERM; echo 1 >npm/f; while :; do sleep 0.01; done");
+  what.caches = {{id("npm"), ""}};
+  what.timeout = milliseconds(300);
+  EXPECT_EQ(run(what).state, BuildState::timedOut);
+  EXPECT_FALSE(exists(dir_ / "store/cache/npm/f"));
+  EXPECT_TRUE(leases_->list().empty());
+}
+
+// -- import and export
+
+TEST_F(BuildsTest, ImportAndExportLoseNothing) {
+  std::filesystem::create_directories(dir_ / "tree/d");
+  writeFile(dir_ / "tree/f", "f");
+  ASSERT_EQ(::link((dir_ / "tree/f").c_str(), (dir_ / "tree/d/g").c_str()), 0);
+  ASSERT_EQ(::symlink("/nowhere", (dir_ / "tree/l").c_str()), 0);
+  ASSERT_EQ(::mkfifo((dir_ / "tree/p").c_str(), 0640), 0);
+  ASSERT_TRUE(builds_->importTree(id("a"), "tree", me_, interrupt_));
+  EXPECT_EQ(builds_->importTree(id("a"), "tree", me_, interrupt_).error().code, EEXIST);
+  ASSERT_TRUE(builds_->exportTree(id("a"), "out", me_, interrupt_));
+  const std::string compare =
+      "test -z \"$(rsync -naHAXic --delete " + (dir_ / "tree/") + " " + (dir_ / "out/") + ")\"";
+  EXPECT_EQ(::system(compare.c_str()), 0);
+  EXPECT_EQ(builds_->exportTree(id("a"), "out", me_, interrupt_).error().code, ENOTEMPTY);
+  EXPECT_EQ(builds_->exportTree(id("a"), "no/such", me_, interrupt_).error().code, ENOENT);
+  EXPECT_EQ(builds_->exportTree(id("a"), "tree/f", me_, interrupt_).error().code, ENOTDIR);
+  EXPECT_EQ(builds_->exportTree(id("none"), "x", me_, interrupt_).error().code, ENOENT);
+  EXPECT_EQ(builds_->importTree(id("b"), "absent", me_, interrupt_).error().code, ENOENT);
+  EXPECT_EQ(builds_->importTree(id("b"), "tree/f", me_, interrupt_).error().code, ENOTDIR);
+  EXPECT_EQ(builds_->wait(id("a"), interrupt_)->state, BuildState::saved);
+}
+
+TEST_F(BuildsTest, AnInterruptedImportLeavesNothing) {
+  std::filesystem::create_directory(dir_ / "tree");
+  Interrupt raised;
+  raised.raise();
+  EXPECT_EQ(builds_->importTree(id("a"), "tree", me_, raised).error().code, EINTR);
+  EXPECT_FALSE(store_->hasResult(id("a")));
+  EXPECT_FALSE(builds_->underWay(id("a")));
+  EXPECT_EQ(workInProgress(), "");
+}
+
+}  // namespace
+}  // namespace kilnfs
