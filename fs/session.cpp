@@ -1,7 +1,10 @@
 #include "fs/session.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <memory>
@@ -11,6 +14,7 @@
 #include "fs/fuse_requests.h"
 #include "fs/own_nodes.h"
 #include "fs/request_loop.h"
+#include "store/base/fd.h"
 #include "store/base/process.h"
 
 namespace kilnfs {
@@ -23,6 +27,15 @@ std::string escaped(const std::string& text) {
     out += c;
   }
   return out;
+}
+
+// Whoever still waits for an answer gets an error. The descriptor stays libfuse's to close, but
+// what is written to it from now on goes nowhere.
+void abortConnection(int fd) {
+  pollfd state = {fd, 0, 0};
+  if (::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;  // was unmounted
+  const UniqueFd nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (nowhere.valid()) ::dup3(nowhere.get(), fd, O_CLOEXEC);
 }
 
 class FuseSession : public Session {
@@ -108,6 +121,8 @@ void FuseSession::stop(int grace) {
       served_.wait_for(lock, std::chrono::milliseconds(grace), [&] { return done_; })) {
     return;
   }
+  mount_.finish();  // while we still serve: whoever tells the kernel something may have to wait for
+                    // it
   loop_->stop();
   served_.wait(lock, [&] { return done_; });
 }
@@ -115,11 +130,12 @@ void FuseSession::stop(int grace) {
 void FuseSession::end() {
   if (ended_) return;
   ended_ = true;
-  if (mounted_) fuse_session_unmount(session_);
   mount_.finish();
+  if (mounted_) abortConnection(fuse_session_fd(session_));
   for (const auto& handle : mount_.handles.clear()) handle->abandoned();
   mount_.nodes.clear();
   mount_.finish();  // what closing has begun
+  if (mounted_) fuse_session_unmount(session_);
 }
 
 }  // namespace
