@@ -313,7 +313,10 @@ void Scheduler::stop() {
   stopWatching_.raise();
   later.act();
   flushEvents();
-  for (std::thread& thread : std::exchange(threads_, {})) thread.join();
+  {
+    const std::lock_guard joining(joinMutex_);
+    for (std::thread& thread : std::exchange(threads_, {})) thread.join();
+  }
   Lock lock(*mutex_);
   idle_.wait(lock, [this] { return active_.empty(); });
 }

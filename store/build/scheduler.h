@@ -91,6 +91,7 @@ class Scheduler : public Builds {
   std::condition_variable idle_;  // a job left active_
 
   std::mutex postMutex_;  // held while outbox_ is emptied, so that the order stays
+  std::mutex joinMutex_;  // held while threads_ are joined: who stops it too waits for that
   std::vector<std::thread> threads_;
 };
 

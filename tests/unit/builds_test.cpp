@@ -280,6 +280,20 @@ TEST_F(BuildsTest, StoppedItRefusesAndCancels) {
   EXPECT_EQ(workInProgress(), "");
 }
 
+// As when the mount goes away just when the daemon is told to end.
+TEST_F(BuildsTest, WhoeverStopsItWaitsForItsEnd) {
+  submit(request("a", gate("a")));
+  awaitGate("a");
+  std::vector<std::future<BuildState>> stoppers;
+  for (int i = 0; i < 4; ++i) {
+    stoppers.push_back(std::async(std::launch::async, [&] {
+      builds_->stop();
+      return builds_->status(id("a"))->state;
+    }));
+  }
+  for (auto& stopper : stoppers) EXPECT_EQ(stopper.get(), BuildState::cancelled);
+}
+
 TEST_F(BuildsTest, EventsTellEachChangeInOrder) {
   run("a", "true");
   uint64_t from = 0;
