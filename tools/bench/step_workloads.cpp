@@ -1,6 +1,9 @@
 // The workloads whose work is a step that runs in every file system.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include "store/base/fd.h"
 #include "tools/bench/places.h"
 #include "tools/bench/step.h"
 #include "tools/bench/workload.h"
@@ -39,6 +42,16 @@ Expected<std::vector<Contender>> stepEverywhere(Site& site, Use use, const Argv&
   return contenders;
 }
 
+// Pages are as large as the writes that filled them, and larger pages are read faster: without this
+// the ways in which the copies of a file were made would be compared, not the ways to read them.
+void readFromDiskAgain(Site& site) {
+  ::sync();
+  const UniqueFd fd(::open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC));
+  if (!fd.valid() || ::write(fd.get(), "1", 1) != 1) {
+    site.say("io: only root can drop the page cache; how files were written shows in reading them");
+  }
+}
+
 // Reads in every place, and writes where one can; the native directory is another one for each.
 Expected<std::vector<Contender>> prepareIo(Site& site) {
   const auto& sizes = site.options().sizes;
@@ -49,6 +62,7 @@ Expected<std::vector<Contender>> prepareIo(Site& site) {
       site, Use::kWrites,
       {"write", "--operations", operations, "--bytes", std::to_string(sizes.ioBytes)});
   if (!writers) return Failure(writers.error());
+  readFromDiskAgain(site);
   std::vector<Contender> both = *readers;
   for (auto& one : both) {
     for (const auto& writer : *writers) {
