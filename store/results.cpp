@@ -231,7 +231,7 @@ Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
     if (!children) return Failure(children.error());
     for (const std::string& child : *children) {
       auto name = Id::parse(child, "id");
-      if (!name || !has(*name)) continue;
+      if (!name || (!has(*name) && unread_.count(child) == 0)) continue;
       if (!recursive) {
         return fail(ENOTEMPTY,
                     fmt::format("{} has results built on it ({}): delete those first, or "
