@@ -298,7 +298,8 @@ void Results::touch(const Id& id) {
   {
     const std::lock_guard lock(mutex_);
     touched_[id.str()] = now;
-    if (now - flushed_ < kFlushEvery) return;
+    // A clock that was set back must not put it off until the clock is where it was.
+    if (now >= flushed_ && now - flushed_ < kFlushEvery) return;
     flushed_ = now;
   }
   flushTouched();
