@@ -1,15 +1,18 @@
 #include "store/database.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <set>
 
+#include "store/base/fd.h"
 #include "store/sqlite_connection.h"
 
 namespace kilnfs {
@@ -333,17 +336,36 @@ class SqliteDatabase : public Database, private SqliteConnection {
   }
 };
 
+/// Reads the database from one end to the other.
+Status canBeRead(const std::string& file) {
+  for (const char* suffix : {"", "-wal"}) {
+    const UniqueFd fd(::open((file + suffix).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.valid() && errno == ENOENT) continue;
+    if (!fd.valid()) return failErrno("open " + file + suffix);
+    std::vector<char> buffer(1 << 16);
+    ssize_t n;
+    while ((n = ::read(fd.get(), buffer.data(), buffer.size())) > 0) {
+    }
+    if (n < 0) return failErrno("read " + file + suffix);
+  }
+  return {};
+}
+
 }  // namespace
 
+// What is corrupt is made anew, which loses what only it knows. So it is opened twice before, and
+// read: SQLite says of a page that can't be read at the moment that it is corrupt, too.
 Expected<std::unique_ptr<Database>> Database::open(const std::string& file) {
-  for (bool again = false;; again = true) {
+  for (int tried = 1;; ++tried) {
     try {
       return std::make_unique<SqliteDatabase>(file);
     } catch (const SQLite::Exception& e) {
       const int code = e.getErrorCode();
-      if (again || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB)) {
+      if (tried == 3 || (code != SQLITE_CORRUPT && code != SQLITE_NOTADB)) {
         return fail(SqliteConnection::errnoOf(e), fmt::format("open {}: {}", file, e.what()));
       }
+      if (auto ok = canBeRead(file); !ok) return Failure(ok.error());
+      if (tried == 1) continue;
       const std::string aside = fmt::format("{}.corrupt.{}", file, ::time(nullptr));
       spdlog::error("{} is corrupt ({}): set aside as {} and made anew", file, e.what(), aside);
       if (std::rename(file.c_str(), aside.c_str()) != 0) return failErrno("set aside " + file);

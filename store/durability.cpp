@@ -26,12 +26,14 @@ std::string markName(TreeKind kind, const std::string& name) {
   return fmt::format("{}.{}", kindName(kind), name);
 }
 
-/// The first line of a small file, without trailing spaces; empty if it can't be read.
-std::string lineOf(int dirFd, const char* name) {
+/// The first line of a small file, without trailing spaces; empty if there is no such file.
+Expected<std::string> lineOf(int dirFd, const char* name) {
   const UniqueFd fd(::openat(dirFd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid() && errno == ENOENT) return std::string();
   char text[256];
-  const ssize_t n = fd.valid() ? ::read(fd.get(), text, sizeof text) : 0;
-  const std::string line(text, n > 0 ? static_cast<size_t>(n) : 0);
+  const ssize_t n = fd.valid() ? ::read(fd.get(), text, sizeof text) : -1;
+  if (n < 0) return failErrno(fmt::format("read {}", name));
+  const std::string line(text, static_cast<size_t>(n));
   return line.substr(0, line.find_last_not_of(' ', line.find('\n') - 1) + 1);
 }
 
@@ -57,7 +59,7 @@ const Area& Durability::areaOf(TreeKind kind) const {
 Status Durability::open() {
   // Without /proc there is no telling a crash of the machine from one of the daemon: it may have
   // been the former.
-  boot_ = lineOf(AT_FDCWD, "/proc/sys/kernel/random/boot_id");
+  boot_ = lineOf(AT_FDCWD, "/proc/sys/kernel/random/boot_id").value_or("");
   if (auto ok = openDirectory(); !ok) return ok;
   return readSession();
 }
@@ -75,10 +77,11 @@ Status Durability::openDirectory() {
 }
 
 Status Durability::readSession() {
-  const std::string last = lineOf(marks_.fd.get(), kSession);
-  if (last.empty()) return {};  // the first time here: what is there is somebody else's
+  auto last = lineOf(marks_.fd.get(), kSession);
+  if (!last) return Failure(last.error());
+  if (last->empty()) return {};  // the first time here: what is there is somebody else's
   const std::string running = fmt::format("{} {}", boot_, kRunning);
-  crashed_ = !last.ends_with(kClean) && (boot_.empty() || last != running);
+  crashed_ = !last->ends_with(kClean) && (boot_.empty() || *last != running);
   if (crashed_) spdlog::warn("recovery: the machine has crashed, or lost power");
   return {};
 }
@@ -96,8 +99,11 @@ Status Durability::writeSession(const char* state) {
   return {};
 }
 
-bool Durability::marked(TreeKind kind, const std::string& name) const {
-  return ::faccessat(marks_.fd.get(), markName(kind, name).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+Expected<bool> Durability::isMarked(TreeKind kind, const std::string& name) const {
+  const std::string mark = markName(kind, name);
+  if (::faccessat(marks_.fd.get(), mark.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return true;
+  if (errno == ENOENT) return false;
+  return failErrno(fmt::format("look at {}/{}", marks_.path, mark));
 }
 
 Status Durability::mark(const Tree& tree) const {

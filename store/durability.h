@@ -50,7 +50,12 @@ class Durability {
   Status open();
   /// Whether the machine has crashed while a daemon had the store.
   bool machineCrashed() const { return crashed_; }
-  bool marked(TreeKind kind, const std::string& name) const;
+  /// Whether a tree is known to be on disk.
+  Expected<bool> isMarked(TreeKind kind, const std::string& name) const;
+  /// The same; not if that can't be told.
+  bool marked(TreeKind kind, const std::string& name) const {
+    return isMarked(kind, name).value_or(false);
+  }
   /// From here on the session counts. What is there without a mark is synced first (blocks).
   /// `sealed`: results that are elsewhere than in result/ (materializer.h).
   Status begin(const std::set<std::string>& sealed = {});

@@ -111,6 +111,15 @@ bool isDirectory(const Area& area, const std::string& name) {
          S_ISDIR(st.st_mode);
 }
 
+Expected<bool> hasDirectory(const Area& area, const std::string& name) {
+  struct stat st = {};
+  if (::fstatat(area.fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
+    return S_ISDIR(st.st_mode);
+  }
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  return failErrno(fmt::format("look at {}/{}", area.path, name));
+}
+
 bool isEntryName(std::string_view text) {
   return !text.empty() && text != "." && text != ".." &&
          text.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;

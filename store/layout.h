@@ -37,7 +37,10 @@ class Layout {
 };
 
 /// Whether `name` in `area` is a directory (a symbolic link is none).
+/// One that can't be looked at is none.
 bool isDirectory(const Area& area, const std::string& name);
+/// The same for who would give up what is not there: one that can't be looked at is an error.
+Expected<bool> hasDirectory(const Area& area, const std::string& name);
 
 /// Whether a text from outside can be the name of an entry of an area, and of nothing else.
 bool isEntryName(std::string_view text);

@@ -17,20 +17,23 @@ struct CloseDir {
 };
 
 // A listing says the inode number, so files need no stat.
-void listDirectory(UniqueFd fd, const std::string& path, std::vector<std::string>& directories,
-                   std::vector<std::pair<uint32_t, uint64_t>>& files) {
+Status listDirectory(UniqueFd fd, const std::string& path, std::vector<std::string>& directories,
+                     std::vector<std::pair<uint32_t, uint64_t>>& files) {
   struct stat st;
-  if (::fstat(fd.get(), &st) != 0) return;
+  if (::fstat(fd.get(), &st) != 0) return failErrno("stat");
   const uint32_t dev = backingId(st).dev;
   const int number = fd.get();
   const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(number));
-  if (!dir) return;
+  if (!dir) return failErrno("read a directory");
   fd.release();
-  while (const dirent* entry = ::readdir(dir.get())) {
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(dir.get());
+    if (entry == nullptr) return errno == 0 ? Status() : Status(failErrno("read a directory"));
     if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
     bool isDirectory = entry->d_type == DT_DIR;
     if (entry->d_type == DT_UNKNOWN) {
-      if (::fstatat(number, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
+      if (::fstatat(number, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
       isDirectory = S_ISDIR(st.st_mode);
     }
     if (isDirectory) {
@@ -43,14 +46,17 @@ void listDirectory(UniqueFd fd, const std::string& path, std::vector<std::string
 
 }  // namespace
 
-void countLinks(const std::function<Expected<UniqueFd>(const std::string& path)>& open,
-                const std::function<void(const BackingId&, nlink_t)>& found) {
+Status countLinks(const std::function<Expected<UniqueFd>(const std::string& path)>& open,
+                  const std::function<void(const BackingId&, nlink_t)>& found) {
   std::vector<std::string> directories{""};
   std::vector<std::pair<uint32_t, uint64_t>> files;
   while (!directories.empty()) {
     const std::string path = std::move(directories.back());
     directories.pop_back();
-    if (auto fd = open(path)) listDirectory(std::move(*fd), path, directories, files);
+    auto fd = open(path);
+    if (!fd && fd.error().code == EACCES) continue;  // not ours to read, today as tomorrow
+    if (!fd) return Failure(fd.error());
+    if (auto ok = listDirectory(std::move(*fd), path, directories, files); !ok) return ok;
   }
   std::sort(files.begin(), files.end());
   for (auto it = files.begin(); it != files.end();) {
@@ -58,6 +64,7 @@ void countLinks(const std::function<Expected<UniqueFd>(const std::string& path)>
     if (end - it > 1) found({it->second, it->first}, static_cast<nlink_t>(end - it));
     it = end;
   }
+  return {};
 }
 
 }  // namespace kilnfs

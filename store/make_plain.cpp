@@ -87,6 +87,7 @@ class PlainMaker {
   Status copy(int from, int to, const std::string& path, const std::string& name,
               const struct stat& st) {
     // Counting is a walk over the snapshot: only where the count on disk allows for a second name.
+    if (auto ok = st.st_nlink > 1 ? what_.from.countLinks() : Status(); !ok) return ok;
     const bool several = st.st_nlink > 1 && what_.from.linksInside(backingId(st)) > 1;
     if (several) {
       const auto [it, first] = copies_.try_emplace(backingId(st), Copy{path, name});

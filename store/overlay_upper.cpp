@@ -129,30 +129,36 @@ class Translator {
       if (!child) return Failure(child.error());
       auto entries = entriesOf(child->get());
       if (!entries) return Failure(entries.error());
-      return walk(child->get(), below(path, entry.name), lowerOf(child->get(), entry.name, lower),
-                  *entries);
+      auto under = lowerOf(child->get(), entry.name, lower);
+      if (!under) return Failure(under.error());
+      return walk(child->get(), below(path, entry.name), *under, *entries);
     }
     if (index_.addName(entry.ino, path, entry.name)) return {};
     return stripOverlay(at + "/" + entry.name);
   }
 
-  /// The base's directory that a directory of the upper layer is merged with.
-  std::optional<std::string> lowerOf(int dir, const std::string& name,
-                                     const std::optional<std::string>& parent) const {
+  /// The base's directory that a directory of the upper layer is merged with. That it can't be told
+  /// is an error: without it the result would lack what is in there.
+  Expected<std::optional<std::string>> lowerOf(int dir, const std::string& name,
+                                               const std::optional<std::string>& parent) const {
     const std::string at = pathTo(dir);
-    if (overlayAttribute(at, "opaque") == "y") return std::nullopt;
     std::optional<std::string> lower;
-    if (const auto redirect = overlayAttribute(at, "redirect")) {
-      if (redirect->starts_with('/')) {
-        lower = redirect->substr(1);
-      } else if (parent) {
-        lower = below(*parent, *redirect);
-      }
+    const auto opaque = overlayAttribute(at, "opaque");
+    if (!opaque) return Failure(opaque.error());
+    if (*opaque == "y") return lower;
+    const auto redirect = overlayAttribute(at, "redirect");
+    if (!redirect) return Failure(redirect.error());
+    if (*redirect && (*redirect)->starts_with('/')) {
+      lower = (*redirect)->substr(1);
     } else if (parent) {
-      lower = below(*parent, name);
+      lower = below(*parent, redirect->value_or(name));
     }
-    if (lower && !base_->open(*lower, O_PATH | O_DIRECTORY | O_NOFOLLOW)) return std::nullopt;
-    return lower;
+    if (!lower) return lower;
+    const auto there = base_->open(*lower, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    if (there) return lower;
+    const int code = there.error().code;
+    if (code != ENOENT && code != ENOTDIR && code != ELOOP) return Failure(there.error());
+    return std::optional<std::string>();
   }
 
   /// Adds what the base's directory has and the upper one does not cover.

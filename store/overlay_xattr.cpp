@@ -26,10 +26,12 @@ Expected<std::string> valueOf(const std::string& path, const std::string& name) 
 
 }  // namespace
 
-std::optional<std::string> overlayAttribute(const std::string& path, const char* name) {
+Expected<std::optional<std::string>> overlayAttribute(const std::string& path, const char* name) {
   auto value = valueOf(path, std::string(kPrefix) + name);
-  if (!value) return std::nullopt;
-  return std::move(*value);
+  if (value) return std::optional(std::move(*value));
+  const int code = value.error().code;
+  if (code == ENODATA || code == EOPNOTSUPP) return std::optional<std::string>();
+  return Failure(value.error());
 }
 
 Status stripOverlay(const std::string& path) {

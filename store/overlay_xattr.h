@@ -9,7 +9,7 @@
 namespace kilnfs {
 
 /// trusted.overlay.`name` of what is at `path` (a symbolic link is not followed), if it has that.
-std::optional<std::string> overlayAttribute(const std::string& path, const char* name);
+Expected<std::optional<std::string>> overlayAttribute(const std::string& path, const char* name);
 
 /// Takes away what overlayfs has set on `path` for itself. An attribute of such a name that the
 /// command has set is kept by overlayfs under another name: it gets its own back.

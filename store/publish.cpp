@@ -27,9 +27,13 @@ Expected<Place> placeOf(const TreeRoot& root, const std::string& path) {
   return Place{std::move(*parent), slash == std::string::npos ? path : path.substr(slash + 1)};
 }
 
-uint64_t inodeNumber(int dirFd, const std::string& name) {
+/// The inode number of what has that name; 0: nothing. An error is not nothing: half of a publish
+/// would be taken for the whole.
+Expected<uint64_t> inodeNumber(int dirFd, const std::string& name) {
   struct stat st = {};
-  return ::fstatat(dirFd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+  if (::fstatat(dirFd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return st.st_ino;
+  if (errno == ENOENT) return 0;
+  return failErrno("look at " + inQuotes(name));
 }
 
 /// Lets two directories change places. The new tree's directories keep their times: nobody changed
@@ -50,30 +54,40 @@ Status exchange(const TreeRoot& current, const TreeRoot& sealed, const GiftRow& 
   return {};
 }
 
-/// The inode number of what is at `path` now; 0: nothing.
-uint64_t numberAt(const TreeRoot& root, const std::string& path) {
+/// The same, of what is at `path` now.
+Expected<uint64_t> numberAt(const TreeRoot& root, const std::string& path) {
   const auto place = placeOf(root, path);
-  return place ? inodeNumber(place->parent.get(), place->name) : 0;
+  if (place) return inodeNumber(place->parent.get(), place->name);
+  if (place.error().code == ENOENT || place.error().code == ENOTDIR) return 0;
+  return Failure(place.error());
 }
 
 /// Puts back those of the first `count` that have been exchanged.
 void takeBack(const TreeRoot& current, const TreeRoot& sealed, const std::vector<GiftRow>& rows,
               size_t count) {
   for (size_t i = count; i-- > 0;) {
-    if (numberAt(sealed, rows[i].to) == rows[i].ino) (void)exchange(current, sealed, rows[i]);
+    const auto number = numberAt(sealed, rows[i].to);
+    if (number && *number == rows[i].ino) (void)exchange(current, sealed, rows[i]);
   }
 }
 
 /// Whether a cache is still as it was before the commit of its publish.
-bool notCommitted(Core& core, const std::string& name, const GiftRow& commit) {
-  return inodeNumber(core.layout.cache().fd.get(), name) == commit.ino;
+Expected<bool> notCommitted(Core& core, const std::string& name, const GiftRow& commit) {
+  const auto number = inodeNumber(core.layout.cache().fd.get(), name);
+  if (!number) return Failure(number.error());
+  return *number == commit.ino;
 }
 
-/// Whether a publish that was recorded is one that can have been under way.
-bool canBe(Core& core, const std::string& name, const GiftRow& commit) {
+/// Whether a publish that was recorded is one that can have been under way. Nothing is given up
+/// because it can't be looked at: the tree may be half exchanged.
+Expected<bool> canBe(Core& core, const std::string& name, const GiftRow& commit) {
   if (!Name::valid(name) || !isEntryName(commit.tmp)) return false;
-  return !notCommitted(core, name, commit) || (isDirectory(core.layout.cache(), name) &&
-                                               isDirectory(core.layout.cacheTmp(), commit.tmp));
+  auto before = notCommitted(core, name, commit);
+  if (!before) return before;
+  if (!*before) return true;
+  auto latest = hasDirectory(core.layout.cache(), name);
+  if (!latest || !*latest) return latest;
+  return hasDirectory(core.layout.cacheTmp(), commit.tmp);
 }
 
 /// The exchanges of a publish that have not been done, the commit last.
@@ -81,12 +95,17 @@ Status finishExchanges(Core& core, const std::string& name, const std::vector<Gi
   const Area& area = core.layout.cacheTmp();
   const Area& caches = core.layout.cache();
   const GiftRow& commit = rows.back();
-  if (!notCommitted(core, name, commit)) return {};
+  auto before = notCommitted(core, name, commit);
+  if (!before) return Failure(before.error());
+  if (!*before) return {};
   spdlog::info("recovery: finishing the publishing of cache {}", name);
   const TreeRoot current(caches.fd.get(), caches.path, name, "");
   const TreeRoot sealed(area.fd.get(), area.path, commit.tmp, "");
   for (const GiftRow& row : rows) {
-    if (row.from.empty() || numberAt(current, row.from) != row.ino) continue;
+    if (row.from.empty()) continue;
+    const auto number = numberAt(current, row.from);
+    if (!number) return Failure(number.error());
+    if (*number != row.ino) continue;
     if (auto ok = exchange(current, sealed, row); !ok) return ok;
   }
   return exchangeInStore(area, commit.tmp, nullptr, caches, name, nullptr);
@@ -107,9 +126,13 @@ Status exchangeWithGifts(Core& core, const std::string& name, const Successor& s
     rows.push_back({tmp, stub.snapshot, stub.path, 0});
     const auto place = placeOf(current, stub.snapshot);
     if (!place) return Failure(place.error());
-    rows.back().ino = inodeNumber(place->parent.get(), place->name);
+    const auto number = inodeNumber(place->parent.get(), place->name);
+    if (!number) return Failure(number.error());
+    rows.back().ino = *number;
   }
-  rows.push_back({tmp, "", "", inodeNumber(caches.fd.get(), name)});
+  const auto latest = inodeNumber(caches.fd.get(), name);
+  if (!latest) return Failure(latest.error());
+  rows.push_back({tmp, "", "", *latest});
   if (auto ok = core.database->setGifts(name, rows); !ok) return ok;
 
   Snapshot::Giving giving(current);
@@ -141,7 +164,9 @@ Status finishPublishing(Core& core) {
   auto pending = core.database->gifts();
   if (!pending) return Failure(pending.error());
   for (const auto& [name, rows] : *pending) {
-    if (!canBe(core, name, rows.back())) {
+    auto possible = canBe(core, name, rows.back());
+    if (!possible) return Failure(possible.error());
+    if (!*possible) {
       spdlog::error("recovery: nothing can be published as cache {}: forgotten", inQuotes(name));
       if (auto ok = core.database->setGifts(name, {}); !ok) return ok;
       continue;

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <ctime>
 #include <map>
 #include <set>
 
@@ -19,16 +20,20 @@ Expected<std::map<std::string, std::string>> stillSealed(Core& core) {
   if (!rows) return Failure(rows.error());
   std::map<std::string, std::string> found;
   for (const SealedRow& row : *rows) {
-    const bool torn =
-        core.durability.machineCrashed() && !core.durability.marked(TreeKind::result, row.id);
+    auto synced = core.durability.machineCrashed()
+                      ? core.durability.isMarked(TreeKind::result, row.id)
+                      : Expected<bool>(true);
+    if (!synced) return Failure(synced.error());
+    const bool torn = !*synced;
     if (torn) {
       spdlog::warn("recovery: dropping result {}: it was not on disk yet when the machine crashed",
                    inQuotes(row.id));
     }
     const bool proper = Name::valid(row.id) && isEntryName(row.tmp);
     if (!proper) spdlog::error("recovery: no result can be {}: forgotten", inQuotes(row.id));
+    // One that can't be looked at is still there.
     if (proper && !torn && !isDirectory(core.layout.result(), row.id) &&
-        isDirectory(core.layout.resultTmp(), row.tmp)) {
+        hasDirectory(core.layout.resultTmp(), row.tmp).value_or(true)) {
       found.emplace(row.id, row.tmp);
     } else if (auto ok = core.database->removeSealed(row.id); !ok) {
       return Failure(ok.error());
@@ -67,7 +72,10 @@ Status dropUnsynced(Core& core) {
   auto results = listNames(core.layout.result());
   if (!results) return Failure(results.error());
   for (const std::string& id : *results) {
-    if (!Name::valid(id) || core.durability.marked(TreeKind::result, id)) continue;
+    if (!Name::valid(id)) continue;
+    auto marked = core.durability.isMarked(TreeKind::result, id);
+    if (!marked) return Failure(marked.error());
+    if (*marked) continue;
     auto ours = isOurs(core, id);
     if (!ours) return Failure(ours.error());
     if (!*ours) continue;
@@ -78,7 +86,10 @@ Status dropUnsynced(Core& core) {
   auto caches = listNames(core.layout.cache());
   if (!caches) return Failure(caches.error());
   for (const std::string& name : *caches) {
-    if (!Name::valid(name) || core.durability.marked(TreeKind::cache, name)) continue;
+    if (!Name::valid(name)) continue;
+    auto marked = core.durability.isMarked(TreeKind::cache, name);
+    if (!marked) return Failure(marked.error());
+    if (*marked) continue;
     spdlog::warn("recovery: dropping cache {}: it was not on disk yet when the machine crashed",
                  name);
     if (auto ok = core.trash.take(core.layout.cache(), name); !ok) return ok;
@@ -110,8 +121,10 @@ Status reconcile(Core& core, const std::map<std::string, std::string>& sealed) {
   for (const std::string& name : *names) {
     struct stat st = {};
     if (!Name::valid(name)) continue;
-    if (::fstatat(core.layout.result().fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-        S_ISDIR(st.st_mode)) {
+    if (::fstatat(core.layout.result().fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+      // Its row stays: one that can't be looked at is still there.
+      if (errno != ENOENT) existing.emplace(name, ::time(nullptr));
+    } else if (S_ISDIR(st.st_mode)) {
       existing.emplace(name, st.st_ctime);
     }
   }

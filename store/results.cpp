@@ -231,7 +231,7 @@ Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
     if (!children) return Failure(children.error());
     for (const std::string& child : *children) {
       auto name = Id::parse(child, "id");
-      if (!name || !has(*name)) continue;
+      if (!name || (!has(*name) && unread_.count(child) == 0)) continue;
       if (!recursive) {
         return fail(ENOTEMPTY,
                     fmt::format("{} has results built on it ({}): delete those first, or "
@@ -298,7 +298,8 @@ void Results::touch(const Id& id) {
   {
     const std::lock_guard lock(mutex_);
     touched_[id.str()] = now;
-    if (now - flushed_ < kFlushEvery) return;
+    // A clock that was set back must not put it off until the clock is where it was.
+    if (now >= flushed_ && now - flushed_ < kFlushEvery) return;
     flushed_ = now;
   }
   flushTouched();

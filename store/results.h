@@ -85,6 +85,7 @@ class Results {
   Status refuseNeeded(const Id& id) const;
 
   Core& core_;
+  std::set<std::string> unread_;  // sealed results that could not be read at the start
   mutable std::mutex mutex_;
   std::set<std::string> building_;    // guarded by mutex_, as what follows
   std::multiset<std::string> bases_;  // of builds in progress

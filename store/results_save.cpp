@@ -27,6 +27,21 @@ Expected<BackingId> idAt(const TreeRoot& root, const std::string& path) {
   return backingId(st);
 }
 
+/// Whether an error says that something is not there, or is something else: not that it can't be
+/// read at the moment.
+bool isGone(int code) {
+  switch (code) {
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case EXDEV:
+    case EINVAL:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// A stub, as a directory that is elsewhere.
 Expected<Snapshot::Elsewhere> refer(Snapshot& base, Sealed::Stub stub) {
   Snapshot::Place place = base.resolve(stub.snapshot);
@@ -51,7 +66,13 @@ Status Results::load() {
   if (!sealed) return Failure(sealed.error());
   // In the order in which they were saved: a base before what lies over it.
   for (const SealedRow& row : *sealed) {
-    if (auto ok = loadSealed(row); !ok) {
+    auto ok = loadSealed(row);
+    if (!ok && !isGone(ok.error().code)) {
+      // What can't be read today may be read tomorrow.
+      spdlog::error("recovery: {} can't be read now: {}: it is not shown until the next start",
+                    inQuotes(row.id), ok.error().message);
+      unread_.insert(row.id);
+    } else if (!ok) {
       spdlog::error("recovery: {} can't be read any more and is dropped: {}", inQuotes(row.id),
                     ok.error().message);
       (void)core_.trash.take(core_.layout.resultTmp(), row.tmp);
@@ -77,6 +98,9 @@ Status Results::loadSealed(const SealedRow& row) {
     if (!baseId) return Failure(baseId.error());
     auto base = find(*baseId);
     if (!base) return Failure(base.error());
+    if (!*base && unread_.count(stub.base) != 0) {
+      return fail(EIO, fmt::format("{} can't be read", stub.base));
+    }
     if (!*base) return fail(ENOENT, fmt::format("{} is gone", stub.base));
     auto found = refer(**base, {stub.path, stub.basePath, *placeholder});
     if (!found) return Failure(found.error());

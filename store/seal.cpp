@@ -93,11 +93,13 @@ class Sealer {
   Status putInPlace(int fd, const std::string& name, const CopyOnWrite::Group& group) {
     ++inPlace_;
     const std::string side = workspace_.beside().second + "seal";
-    if (::linkat(sideFd_, group.file.c_str(), sideFd_, side.c_str(), 0) != 0 ||
-        ::renameat(sideFd_, side.c_str(), fd, name.c_str()) != 0) {
-      return failErrno("put a changed file in place");
+    if (::linkat(sideFd_, group.file.c_str(), sideFd_, side.c_str(), 0) == 0 &&
+        ::renameat(sideFd_, side.c_str(), fd, name.c_str()) == 0) {
+      return {};
     }
-    return {};
+    Failure failure = failErrno("put a changed file in place");
+    ::unlinkat(sideFd_, side.c_str(), 0);
+    return failure;
   }
 
   // Names of replaced files that are below stubs: those directories can't be taken over as they

@@ -82,13 +82,23 @@ bool Snapshot::isHere(const std::string& path) const {
   return itemAbove(elsewhere_, path) == elsewhere_.end();
 }
 
+Status Snapshot::countLinksLocked() const {
+  if (counted_) return {};
+  auto ok = kilnfs::countLinks(
+      [this](const std::string& path) { return open(path, O_RDONLY | O_DIRECTORY); },
+      [this](const BackingId& found, nlink_t links) { links_.emplace(found, links); });
+  counted_ = ok.has_value();
+  return ok;
+}
+
+Status Snapshot::countLinks() const {
+  const std::lock_guard lock(linksMutex_);
+  return countLinksLocked();
+}
+
 nlink_t Snapshot::linksInside(const BackingId& file) const {
   const std::lock_guard lock(linksMutex_);
-  if (!counted_) {
-    countLinks([this](const std::string& path) { return open(path, O_RDONLY | O_DIRECTORY); },
-               [this](const BackingId& found, nlink_t links) { links_.emplace(found, links); });
-    counted_ = true;
-  }
+  if (!countLinksLocked()) return 1;
   const auto it = links_.find(file);
   return it != links_.end() ? it->second : 1;
 }

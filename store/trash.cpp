@@ -13,6 +13,7 @@ Trash::~Trash() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    tryAgain();
   }
   wake_.notify_all();
   thread_.join();
@@ -43,7 +44,7 @@ void Trash::adopt(const std::string& name) {
 
 size_t Trash::pending() const {
   const std::lock_guard lock(mutex_);
-  return queue_.size() + (busy_ ? 1 : 0);
+  return queue_.size() + failed_.size() + (busy_ ? 1 : 0);
 }
 
 void Trash::wait() {
@@ -51,11 +52,19 @@ void Trash::wait() {
   idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
 }
 
+void Trash::tryAgain() {
+  std::move(failed_.begin(), failed_.end(), std::back_inserter(queue_));
+  failed_.clear();
+}
+
 Status Trash::drain() {
-  wait();
-  const std::lock_guard lock(mutex_);
-  if (error_.code == 0) return {};
-  return Failure(std::exchange(error_, Error{0, {}}));
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  tryAgain();
+  wake_.notify_all();
+  idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  if (failed_.empty()) return {};
+  return Failure(error_);
 }
 
 void Trash::threadMain() {
@@ -70,7 +79,8 @@ void Trash::threadMain() {
     auto ok = removeTree(bin_.fd.get(), name);
     if (!ok) spdlog::error("{}/{}: {}", bin_.path, name, ok.error().message);
     lock.lock();
-    if (!ok && error_.code == 0) error_ = ok.error();
+    if (!ok && !stopping_) failed_.push_back(name);
+    if (!ok) error_ = ok.error();
     busy_ = false;
     if (queue_.empty()) idle_.notify_all();
   }

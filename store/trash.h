@@ -17,7 +17,7 @@ class Trash {
  public:
   /// `bin` outlives the trash.
   explicit Trash(const Area& bin);
-  /// Waits until all is deleted.
+  /// Waits until all is deleted, or has been tried once more.
   ~Trash();
 
   /// Renames `name` of `from` away and queues it. `tree`, if any, is told where it is now, so that
@@ -29,17 +29,19 @@ class Trash {
   size_t pending() const;
   /// Blocks until what was queued so far is deleted.
   void wait();
-  /// The same; gives the first error since the last call.
+  /// The same, and tries again what could not be deleted. Gives the first error of that.
   Status drain();
 
  private:
   void threadMain();
+  void tryAgain();  // with mutex_ held
 
   const Area& bin_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable idle_;
-  std::deque<std::string> queue_;  // guarded by mutex_, as what follows
+  std::deque<std::string> queue_;   // guarded by mutex_, as what follows
+  std::deque<std::string> failed_;  // could not be deleted, which is tried again
   bool busy_ = false;
   bool stopping_ = false;
   unsigned next_ = 1;

@@ -45,6 +45,9 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   const auto from = openBacking(inode, O_PATH);
   if (!from) return Failure(from.error());
   const int source = from->fd.get();
+  if (auto ok = from->attributes.st_nlink > 1 ? cow_->base()->countLinks() : Status(); !ok) {
+    return ok;
+  }
   const bool grouped = cow_->group(inode.backing()).has_value() ||
                        (from->attributes.st_nlink > 1 && groupOf(inode.backing()).links > 1);
   if (grouped) return replaceGroup(inode, source, keep);

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "store/base/directory_names.h"
 #include "store/copy_node.h"
 #include "store/tree/keep_times.h"
 #include "store/tree/system.h"
@@ -100,15 +101,9 @@ Status Tree::refuseFullStub(const struct stat& st) const {
   if (!stub) return {};
   auto fd = cow_->base()->open(stub->path, O_RDONLY | O_DIRECTORY);
   if (!fd) return Failure(fd.error());
-  const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(fd->get()));
-  if (!dir) return fail(errno);
-  fd->release();
-  while (const dirent* entry = ::readdir(dir.get())) {
-    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) {
-      return fail(ENOTEMPTY);
-    }
-  }
-  return {};
+  auto empty = isEmptyDirectory(fd->get());
+  if (!empty) return Failure(empty.error());
+  return *empty ? Status() : Status(fail(ENOTEMPTY));
 }
 
 Status Tree::ownDirectory(Inode& inode) {
@@ -164,14 +159,22 @@ Status Tree::fillFrom(int from, int to, const std::string& path, Inode& inode) {
   Status ok;
   std::vector<std::pair<std::string, bool>> made;  // and whether it is a directory
   std::vector<off_t> cookies;
-  while (const dirent* entry = ::readdir(dir.get())) {
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(dir.get());
+    // Not the end, if it can't be read: what is missing would be missing in the result.
+    if (entry == nullptr && errno != 0) ok = fail(errno);
+    if (entry == nullptr) break;
     const std::string name = entry->d_name;
     cookies.push_back(entry->d_off);
     if (name == "." || name == "..") continue;
     bool directory = entry->d_type == DT_DIR;
     struct stat st;
     if (entry->d_type == DT_UNKNOWN) {
-      if (::fstatat(from, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
+      if (::fstatat(from, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        ok = fail(errno);
+        break;
+      }
       directory = S_ISDIR(st.st_mode);
     }
     ok = directory ? shareDirectory(from, to, path.empty() ? name : path + "/" + name, name, inode)

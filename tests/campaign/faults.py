@@ -428,6 +428,13 @@ def clock_that_jumps(directory, rng):
         os.rename(clock + ".new", clock)
         world.must(f"build j{n} --base top --wait -c 'seq 5 > a/j'")
         world.must("status")
+        with sqlite3.connect(os.path.join(world.daemon.store, "state", "db", "db.sqlite")) as db:
+            used = db.execute("SELECT strftime('%s', used) FROM builds WHERE id = 'top'").fetchone()
+        db.close()
+        # A use is in the database at once, or within seconds: not only when the clock is where it was.
+        if n < 2:
+            late = int(used[0]) - time.time() - offset
+            check(abs(late) < 3600, f"the use of a base is not recorded after a jump: {late} s")
     world.must("wait long")
     check(os.path.isdir(world.daemon.path(lease["path"])), "the lease has expired")
     world.must(f"release {lease['lease']}")
