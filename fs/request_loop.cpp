@@ -1,6 +1,7 @@
 #include "fs/request_loop.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 
@@ -162,6 +163,7 @@ void RequestLoop::joinFinished(Lock& lock) {
 // -- the threads that read and handle requests
 
 void RequestLoop::work(Workers::iterator self) {
+  ::pthread_setname_np(::pthread_self(), "requests");
   Reader reader;
   reader.place = source_.place();
   Lock lock(mutex_);

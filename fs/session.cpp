@@ -9,9 +9,11 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "fs/dispatch.h"
 #include "fs/fuse_requests.h"
+#include "fs/guard.h"
 #include "fs/own_nodes.h"
 #include "fs/request_loop.h"
 #include "store/base/fd.h"
@@ -59,6 +61,7 @@ class FuseSession : public Session {
   Mount mount_;
   Dispatch dispatch_;
   fuse_session* session_ = nullptr;
+  std::optional<Process> guard_;
   std::unique_ptr<RequestSource> requests_;
   std::unique_ptr<RequestLoop> loop_;
   bool mounted_ = false;
@@ -90,6 +93,11 @@ Status FuseSession::start() {
     return fail(EIO, "mounting on " + inQuotes(options_.mountpoint) + " failed");
   }
   mounted_ = true;
+  if (auto guard = guardMount(options_.guard, options_.mountpoint)) {
+    guard_ = std::move(*guard);
+  } else {
+    spdlog::warn("{}", guard.error().message);
+  }
   requests_ = fuseRequests(session_);
   loop_ = std::make_unique<RequestLoop>(*requests_);
   return {};

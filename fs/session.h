@@ -33,6 +33,7 @@ struct MountOptions {
   gid_t gid = 0;
   mode_t controlMode = 0600;
   gid_t controlGid = 0;
+  std::string guard;  // the program kiln-supervise (guard.h)
 };
 
 /// Takes a mount away, though it may be in use.

@@ -1,5 +1,7 @@
 #include "store/base/workers.h"
 
+#include <pthread.h>
+
 #include <chrono>
 #include <thread>
 
@@ -25,6 +27,7 @@ void Workers::run(std::function<void()> job) {
 }
 
 void Workers::threadMain() {
+  ::pthread_setname_np(::pthread_self(), "worker");  // not that of the thread that made it
   std::unique_lock lock(mutex_);
   for (;;) {
     if (jobs_.empty()) {

@@ -85,6 +85,18 @@ Ran shell(const std::string& line, const std::string& cwd, unsigned uid) {
   return ran;
 }
 
+// The process that looks after the mount of a daemon that is killed.
+static std::vector<pid_t> guardsOf(pid_t daemon) {
+  const std::string self = std::to_string(daemon);
+  std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
+  std::vector<pid_t> out;
+  for (pid_t child = 0; children >> child;) {
+    const std::string words = readFile("/proc/" + std::to_string(child) + "/cmdline");
+    if (words.find("--guard") != std::string::npos) out.push_back(child);
+  }
+  return out;
+}
+
 Daemon::Daemon(std::string store, std::string mnt, const std::vector<std::string>& options,
                unsigned uid)
     : mnt_(std::move(mnt)), log_(mnt_ + ".log") {
@@ -124,9 +136,11 @@ bool Daemon::mounted() const {
 
 int Daemon::end(int signal) {
   if (pid_ < 0) return -1;
+  const auto guards = signal == SIGKILL ? guardsOf(pid_) : std::vector<pid_t>();
   if (signal != 0) ::kill(pid_, signal);
   int status = 0;
   ::waitpid(pid_, &status, 0);
+  for (const pid_t guard : guards) ::waitpid(guard, nullptr, 0);  // ours now: it outlives it
   pid_ = -1;
   return outcome(status);
 }

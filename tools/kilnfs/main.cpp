@@ -160,6 +160,7 @@ MountOptions mountOptions(const DaemonOptions& options) {
   // Trees may hold set-id files and devices of root file systems: kept, not acted on.
   mount.fuseOptions = {"nosuid", "nodev"};
   mount.fuseOptions.insert(mount.fuseOptions.end(), options.forFuse.begin(), options.forFuse.end());
+  mount.guard = findSupervisor();
   if (options.allowOther.value_or(mount.uid == 0)) mount.fuseOptions.emplace_back("allow_other");
   return mount;
 }

@@ -32,6 +32,7 @@
 #include "tools/supervise/beneath.h"
 #include "tools/supervise/command.h"
 #include "tools/supervise/descendants.h"
+#include "tools/supervise/guard.h"
 #include "tools/supervise/options.h"
 #include "tools/supervise/requests.h"
 #include "tools/supervise/view.h"
@@ -225,6 +226,9 @@ int superviseOne() {
 }  // namespace
 }  // namespace kilnfs::supervise
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc == 4 && std::strcmp(argv[1], "--guard") == 0) {
+    return kilnfs::supervise::guard(argv[2], argv[3]);
+  }
   return kilnfs::supervise::serveRequests(kilnfs::supervise::superviseOne);
 }
