@@ -13,15 +13,20 @@ class Patience {
 
   /// For how long to wait awake: about twice as long as it takes to be woken.
   static constexpr std::chrono::microseconds kAwake{50};
+  /// How much later than it came a request is seen by who has to be woken.
+  static constexpr std::chrono::microseconds kWoken{50};
   /// A processor given up for longer than this was used by somebody else.
-  static constexpr std::chrono::microseconds kTaken{15};
+  static constexpr std::chrono::microseconds kTaken{30};
   /// For how long to leave processors to others then.
   static constexpr std::chrono::milliseconds kCourtesy{5};
 
-  /// A request came, so long after the one before was done.
-  void came(Clock::duration after) {
-    const unsigned soon = after < kAwake ? 1 : 0;
-    recent_ = static_cast<uint8_t>(recent_ << 1 | soon);
+  enum class Wait { none, awake, asleep, both };
+
+  /// A request was seen, so long after the one before was done, and waited for in that way.
+  void came(Clock::duration after, Wait wait) {
+    const bool soon = wait == Wait::none || wait == Wait::awake ||
+                      (wait == Wait::asleep && after < kAwake + kWoken);
+    recent_ = static_cast<uint8_t>(recent_ << 1 | (soon ? 1 : 0));
   }
   /// Somebody else wants the processor.
   void crowded(Clock::time_point now) { courteousUntil_ = now + kCourtesy; }

@@ -253,25 +253,29 @@ Expected<Taken> RequestLoop::await(Reader& reader) {
   auto taken = reader.place->take();
   if (!taken || *taken != Taken::nothing) {
     ++reader.unwaited;
-    reader.patience.came(Clock::duration::zero());
+    reader.patience.came(Clock::duration::zero(), Patience::Wait::none);
     return taken;
   }
   reader.unwaited = 0;
   if (othersRead(reader)) return taken;
-  if (!awaitAwake(reader, taken)) {
+  auto wait = Patience::Wait::awake;
+  const bool patient = processors_ > 1 && reader.patience.worthIt(Clock::now());
+  if (!patient || !awaitAwake(reader, taken)) {
+    wait = patient ? Patience::Wait::both : Patience::Wait::asleep;
     pollfd polled[] = {{source_.descriptor(), POLLIN, 0}, {stopper_.get(), POLLIN, 0}};
     if (::poll(polled, 2, -1) < 0 && errno != EINTR) return failErrno("wait for requests");
     if (ended_) return Taken::end;
     taken = reader.place->take();
   }
-  if (taken && *taken == Taken::request) reader.patience.came(Clock::now() - reader.done);
+  if (taken && *taken == Taken::request) {
+    reader.patience.came(Clock::now() - reader.done, wait);
+  }
   return taken;
 }
 
 // False: nothing came.
 bool RequestLoop::awaitAwake(Reader& reader, Expected<Taken>& taken) {
   auto now = Clock::now();
-  if (processors_ == 1 || !reader.patience.worthIt(now)) return false;
   const auto until = reader.done + Patience::kAwake;
   for (int looks = 1; now < until && !ended_; ++looks) {
     if (looks % kLooksPerOffer == 0) {

@@ -221,24 +221,35 @@ TEST_F(RequestLoopTest, ASourceThatFailsEndsIt) {
   EXPECT_EQ(result.error().message, "as asked");
 }
 
+using Wait = Patience::Wait;
+
 TEST(Patience, WaitsAwakeWhileRequestsComeSoon) {
   Patience patience;
   const auto now = Patience::Clock::time_point(1h);
   EXPECT_FALSE(patience.worthIt(now));
-  for (int i = 0; i < 4; ++i) patience.came(5us);
+  for (int i = 0; i < 4; ++i) patience.came(5us, Wait::none);
   EXPECT_TRUE(patience.worthIt(now));
-  patience.came(10ms);
+  patience.came(10ms, Wait::both);
   EXPECT_TRUE(patience.worthIt(now)) << "one pause";
-  patience.came(10ms);
+  patience.came(10ms, Wait::both);
   EXPECT_FALSE(patience.worthIt(now)) << "two of four";
-  for (int i = 0; i < 4; ++i) patience.came(5us);
+}
+
+TEST(Patience, CountsWithTheTimeThatBeingWokenTook) {
+  Patience patience;
+  const auto now = Patience::Clock::time_point(1h);
+  for (int i = 0; i < 4; ++i) patience.came(Patience::kAwake + 20us, Wait::asleep);
   EXPECT_TRUE(patience.worthIt(now));
+  for (int i = 0; i < 4; ++i) {
+    patience.came(Patience::kAwake + Patience::kWoken + 1us, Wait::asleep);
+  }
+  EXPECT_FALSE(patience.worthIt(now));
 }
 
 TEST(Patience, LeavesACrowdedProcessorToOthersForAWhile) {
   Patience patience;
   const auto now = Patience::Clock::time_point(1h);
-  for (int i = 0; i < 4; ++i) patience.came(5us);
+  for (int i = 0; i < 4; ++i) patience.came(5us, Wait::awake);
   patience.crowded(now);
   EXPECT_FALSE(patience.worthIt(now + 1ms));
   EXPECT_TRUE(patience.worthIt(now + Patience::kCourtesy));
