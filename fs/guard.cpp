@@ -15,7 +15,7 @@ Expected<Process> guardMount(const std::string& program, const std::string& moun
     return failErrno("look at " + mountpoint);
   }
   Process::Options options;
-  options.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
+  options.env = Process::helperEnvironment();
   return Process::start({program, "--guard", std::to_string(::getpid()),
                          fmt::format("{}:{}", about.stx_dev_major, about.stx_dev_minor)},
                         options);

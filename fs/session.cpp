@@ -129,8 +129,8 @@ void FuseSession::stop(int grace) {
       served_.wait_for(lock, std::chrono::milliseconds(grace), [&] { return done_; })) {
     return;
   }
-  mount_.finish();  // while we still serve: whoever tells the kernel something may have to wait for
-                    // it
+  // While we still serve: whoever tells the kernel something may have to wait for it.
+  mount_.finish();
   loop_->stop();
   served_.wait(lock, [&] { return done_; });
 }

@@ -30,6 +30,11 @@ class Process {
     bool ok() const { return exit == 0; }
   };
 
+  /// The environment of programs of our own, whatever the daemon's is.
+  static std::vector<std::string> helperEnvironment() {
+    return {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
+  }
+
   /// Starts argv[0] (looked up in PATH unless it has a slash). ENOENT: no such program.
   /// Thread-safe; descriptors of the daemon are not inherited but for those given.
   static Expected<Process> start(const std::vector<std::string>& argv, const Options& options);

@@ -62,7 +62,7 @@ Status Supervisors::startServer() {
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
   Process::Options options;
-  options.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
+  options.env = Process::helperEnvironment();
   options.stdinFd = theirs.get();
   auto process = Process::start({program_, label_}, options);
   if (!process) return Failure(process.error());

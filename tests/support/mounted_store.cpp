@@ -16,6 +16,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "store/base/mountinfo.h"
+
 namespace kilnfs::testing {
 namespace {
 
@@ -35,16 +37,26 @@ bool isDaemonsMount(const std::string& mnt) {
   return ::statfs(mnt.c_str(), &space) == 0 && space.f_type == FUSE_SUPER_MAGIC;
 }
 
+// The process that looks after the mount of a daemon that is killed.
+std::vector<pid_t> guardsOf(pid_t daemon) {
+  const std::string self = std::to_string(daemon);
+  std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
+  std::vector<pid_t> out;
+  for (pid_t child = 0; children >> child;) {
+    const std::string words = readFile("/proc/" + std::to_string(child) + "/cmdline");
+    if (words.find("--guard") != std::string::npos) out.push_back(child);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<std::string> mountsBelow(const std::string& path) {
   std::vector<std::string> found;
   std::ifstream in("/proc/self/mountinfo");
   for (std::string line; std::getline(in, line);) {
-    std::istringstream words(line);
-    std::string word;
-    for (int i = 0; i < 5; ++i) words >> word;
-    if (word.starts_with(path)) found.push_back(word);
+    std::string point = mountLine(line).point;
+    if (point.starts_with(path)) found.push_back(std::move(point));
   }
   return found;
 }
@@ -83,18 +95,6 @@ Ran shell(const std::string& line, const std::string& cwd, unsigned uid) {
   ::waitpid(child, &status, 0);
   ran.status = outcome(status);
   return ran;
-}
-
-// The process that looks after the mount of a daemon that is killed.
-static std::vector<pid_t> guardsOf(pid_t daemon) {
-  const std::string self = std::to_string(daemon);
-  std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
-  std::vector<pid_t> out;
-  for (pid_t child = 0; children >> child;) {
-    const std::string words = readFile("/proc/" + std::to_string(child) + "/cmdline");
-    if (words.find("--guard") != std::string::npos) out.push_back(child);
-  }
-  return out;
 }
 
 Daemon::Daemon(std::string store, std::string mnt, const std::vector<std::string>& options,

@@ -12,9 +12,9 @@
 #include <csignal>
 #include <fstream>
 #include <iterator>
-#include <sstream>
 #include <thread>
 
+#include "store/base/mountinfo.h"
 #include "store/base/remove_tree.h"
 
 namespace kilnfs::bench {
@@ -29,10 +29,7 @@ std::vector<std::string> mountPoints() {
   std::vector<std::string> found;
   std::ifstream in("/proc/self/mountinfo");
   for (std::string line; std::getline(in, line);) {
-    std::istringstream words(line);
-    std::string word;
-    for (int i = 0; i < 5; ++i) words >> word;
-    found.push_back(word);
+    found.push_back(mountLine(line).point);
   }
   return found;
 }

@@ -11,28 +11,10 @@
 #include <memory>
 #include <sstream>
 
+#include "store/base/mountinfo.h"
+
 namespace kilnfs {
 namespace {
-
-bool octal(char c) {
-  return c >= '0' && c <= '7';
-}
-
-// The kernel writes blanks, tabs, newlines and backslashes of a path as \ooo.
-std::string decoded(std::string_view field) {
-  std::string out;
-  for (size_t i = 0; i < field.size(); ++i) {
-    if (field[i] == '\\' && i + 3 < field.size() && octal(field[i + 1]) && octal(field[i + 2]) &&
-        octal(field[i + 3])) {
-      out += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 +
-                               (field[i + 3] - '0'));
-      i += 3;
-    } else {
-      out += field[i];
-    }
-  }
-  return out;
-}
 
 std::string real(const std::string& path) {
   const std::unique_ptr<char, decltype(&std::free)> resolved(realpath(path.c_str(), nullptr),
@@ -51,17 +33,10 @@ std::vector<std::string> kilnfsMounts(std::string_view mountinfo) {
   std::vector<std::string> mounts;
   std::istringstream lines{std::string(mountinfo)};
   for (std::string line; std::getline(lines, line);) {
-    // id parent major:minor root mount-point options [optional fields] - type source options
-    std::istringstream fields(line);
-    std::string id, parent, device, root, point, field, type;
-    fields >> id >> parent >> device >> root >> point;
-    while (fields >> field && field != "-") {
-    }
-    fields >> type;
-    if (type != "fuse.kilnfs" || root != "/") continue;
-    std::string path = decoded(point);
-    if (std::find(mounts.begin(), mounts.end(), path) == mounts.end()) {
-      mounts.push_back(std::move(path));
+    MountLine mount = mountLine(line);
+    if (mount.type != "fuse.kilnfs" || mount.root != "/") continue;
+    if (std::find(mounts.begin(), mounts.end(), mount.point) == mounts.end()) {
+      mounts.push_back(std::move(mount.point));
     }
   }
   return mounts;

@@ -160,7 +160,6 @@ MountOptions mountOptions(const DaemonOptions& options) {
   // Trees may hold set-id files and devices of root file systems: kept, not acted on.
   mount.fuseOptions = {"nosuid", "nodev"};
   mount.fuseOptions.insert(mount.fuseOptions.end(), options.forFuse.begin(), options.forFuse.end());
-  mount.guard = findSupervisor();
   if (options.allowOther.value_or(mount.uid == 0)) mount.fuseOptions.emplace_back("allow_other");
   return mount;
 }
@@ -179,12 +178,14 @@ int serve(const DaemonOptions& options, const sigset_t& signals, Background back
   buildOptions.jobs = options.jobs;
   buildOptions.mount = options.mount;
   buildOptions.supervisor = findSupervisor();
+  MountOptions mount = mountOptions(options);
+  mount.guard = buildOptions.supervisor;
   const auto builds = Builds::create(**store, *leases, buildOptions);
   const auto control = Control::create(**store, *leases, *builds);
   int status = 0;
   {
-    auto session = Session::create({store->get(), leases.get(), builds.get(), control.get()},
-                                   mountOptions(options));
+    auto session =
+        Session::create({store->get(), leases.get(), builds.get(), control.get()}, mount);
     if (!session) return complain(session.error());
     const Stopper stopper(signals, options.mount, **session, *builds);
     spdlog::info("{} is mounted at {}", options.store, options.mount);

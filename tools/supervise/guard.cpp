@@ -9,8 +9,10 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <string>
+#include <utility>
+
+#include "store/base/mountinfo.h"
 
 namespace kilnfs::supervise {
 namespace {
@@ -22,20 +24,8 @@ constexpr int kParentDied = SIGUSR1;
 std::string mountOf(const std::string& device) {
   std::ifstream mounts("/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
-    std::istringstream words(line);
-    std::string id, parent, number, root, at;
-    words >> id >> parent >> number >> root >> at;
-    if (number != device || line.find(" - fuse.kilnfs ") == std::string::npos) continue;
-    std::string path;
-    for (size_t i = 0; i < at.size(); ++i) {
-      if (at[i] == '\\' && i + 3 < at.size()) {  // as \040
-        path += static_cast<char>(std::stoi(at.substr(i + 1, 3), nullptr, 8));
-        i += 3;
-      } else {
-        path += at[i];
-      }
-    }
-    return path;
+    MountLine mount = mountLine(line);
+    if (mount.device == device && mount.type == "fuse.kilnfs") return std::move(mount.point);
   }
   return {};
 }

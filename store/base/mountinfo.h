@@ -1,0 +1,47 @@
+// Lines of /proc/self/mountinfo.
+#pragma once
+
+#include <sstream>
+#include <string>
+#include <string_view>
+
+namespace kilnfs {
+
+struct MountLine {
+  std::string device;  // "0:47"
+  std::string root;    // of the file system, that is mounted there
+  std::string point;   // where; decoded
+  std::string type;    // as "fuse.kilnfs"
+};
+
+/// A path as it is: the kernel writes blanks, tabs, newlines and backslashes as \ooo.
+inline std::string decodedPath(std::string_view field) {
+  const auto octal = [](char c) { return c >= '0' && c <= '7'; };
+  std::string out;
+  for (size_t i = 0; i < field.size(); ++i) {
+    if (field[i] == '\\' && i + 3 < field.size() && octal(field[i + 1]) && octal(field[i + 2]) &&
+        octal(field[i + 3])) {
+      out += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 +
+                               (field[i + 3] - '0'));
+      i += 3;
+    } else {
+      out += field[i];
+    }
+  }
+  return out;
+}
+
+inline MountLine mountLine(const std::string& line) {
+  // id parent major:minor root mount-point options [optional fields] - type source options
+  std::istringstream fields(line);
+  MountLine out;
+  std::string id, parent, point, field;
+  fields >> id >> parent >> out.device >> out.root >> point;
+  while (fields >> field && field != "-") {
+  }
+  fields >> out.type;
+  out.point = decodedPath(point);
+  return out;
+}
+
+}  // namespace kilnfs
