@@ -196,7 +196,11 @@ std::shared_ptr<Snapshot> Results::open(const Id& id) const {
 
 Expected<std::shared_ptr<Snapshot>> Results::findLocked(const Id& id) {
   auto sealed = materializer_.find(id);
-  if (!sealed && !isDirectory(core_.layout.result(), id.str())) return sealed;
+  if (!sealed) {
+    auto there = hasDirectory(core_.layout.result(), id.str());
+    if (!there) return Failure(there.error());
+    if (!*there) return sealed;
+  }
   std::weak_ptr<Snapshot>& slot = known_[id.str()];
   if (auto held = slot.lock()) return held;
   if (!sealed) sealed = plain(id);

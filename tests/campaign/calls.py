@@ -308,6 +308,8 @@ ALWAYS = [
     ("copy", "begin", "read", "/state/db/db.sqlite"),
     # Was taken for a sealed result that is gone.
     ("copy", "begin", "stat", "/result-tmp/build."),
+    # Was taken for a base that is gone, and what lay over it was dropped.
+    ("copy", "begin", "stat", "/result/top"),
     # Was taken for the directory's end: files were missing, and links parted.
     ("copy", "work", "readdir", "/result/top/a/b"),
     ("hardlink", "work", "readdir", "/result/top/a/b"),
