@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "fs/connection.h"
 #include "store/base/error.h"
 #include "store/base/process.h"
 
@@ -16,7 +17,11 @@ namespace kilnfs {
 /// open until that thread has ended: all three would wait for ever.
 ///
 /// `program` is kiln-supervise. To be called by a thread that lives as long as the process, since
-/// it is that thread's end that is noticed. Ended by destroying it.
-Expected<Process> guardMount(const std::string& program, const std::string& mountpoint);
+/// it is that thread's end that is noticed. Ended by destroying it, once the connection is given
+/// up. It has a session of its own, so that what ends the daemon's does not end it. Who kills it
+/// beside the daemon (a service manager that kills all processes of a service with SIGKILL) has
+/// the kernel's own end of the connection and no more. Without the kernel's control files
+/// (Connection::aborter) it can't do anything for what is not mounted any more but still in use.
+Expected<Process> guardMount(const std::string& program, const Connection& connection);
 
 }  // namespace kilnfs

@@ -38,6 +38,7 @@ void Mount::later(std::function<void()> job) {
 }
 
 void Mount::later(Reply reply, std::function<void(Reply)> job) {
+  if (finishing_) return reply.error(ENOTCONN);
   // std::function wants to be copied; the Reply can't be.
   auto held = std::make_shared<Reply>(std::move(reply));
   later([held, job = std::move(job)] { job(std::move(*held)); });
@@ -45,22 +46,21 @@ void Mount::later(Reply reply, std::function<void(Reply)> job) {
 
 void Mount::laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&)> job) {
   const std::shared_ptr<Interrupt> interrupt = reply.interruptible();
-  bool finishing;
   {
     const std::lock_guard lock(mutex_);
-    finishing = finishing_;
+    if (finishing_) interrupt->raise();  // nobody else will, should it come to be done
     if (waiting_.size() >= pruneAt_) {
       std::erase_if(waiting_, [](const auto& weak) { return weak.expired(); });
       pruneAt_ = 64 + 2 * waiting_.size();
     }
     waiting_.push_back(interrupt);
   }
-  if (finishing) interrupt->raise();
   later(std::move(reply),
         [interrupt, job = std::move(job)](Reply held) { job(std::move(held), *interrupt); });
 }
 
 void Mount::finish() {
+  staleNames.end();
   std::vector<std::weak_ptr<Interrupt>> waiting;
   {
     const std::lock_guard lock(mutex_);

@@ -53,10 +53,12 @@ class Mount {
   /// Runs `job` on a worker, whose threads have the daemon's own identity: they may start commands
   /// and other threads. The session's threads must not.
   void later(std::function<void()> job);
+  /// The same for a request. ENOTCONN to its caller, and no job, once we finish.
   void later(Reply reply, std::function<void(Reply)> job);
   /// The same for what waits: the Interrupt is raised by a signal to the caller, or at the end.
   void laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&)> job);
-  /// Ends all that waits, now and from now on, and waits for the workers.
+  /// Ends all that waits, and waits for the workers, whatever goes on being asked. From now on the
+  /// kernel is not told what is stale.
   void finish();
 
   /// Answers a look-up, and takes the count back if the answer did not arrive.
@@ -78,10 +80,10 @@ class Mount {
   const MountOptions options_;
   const struct timespec started_;
   fuse_session* session_ = nullptr;
+  std::atomic<bool> finishing_{false};
   std::mutex mutex_;
   std::vector<std::weak_ptr<Interrupt>> waiting_;  // guarded by mutex_
   size_t pruneAt_ = 64;                            // guarded by mutex_
-  bool finishing_ = false;                         // guarded by mutex_
   Workers workers_;                                // last: destroyed first, its jobs use the others
 };
 

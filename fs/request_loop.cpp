@@ -91,10 +91,8 @@ void RequestLoop::lookOut(Lock& lock) {
       lookingOut_ = false;
       // Who becomes busy from now on sees that nobody looks.
       if (!anyBusy()) {
-        lookout_.wait(lock, [this] {
-          return ended_ || lookingOut_ || !finished_.empty() ||
-                 (readerWanted_ && waiting_ + starting_ == 0);
-        });
+        lookout_.wait(lock,
+                      [this] { return ended_ || lookingOut_ || !finished_.empty() || mayStart(); });
       }
       lookingOut_ = true;
       quiet = 0;
@@ -131,9 +129,13 @@ bool RequestLoop::anyBusy() const {
                      [](const Reader* reader) { return (reader->state & kBusy) != 0; });
 }
 
+bool RequestLoop::mayStart() const {
+  return readerWanted_ && waiting_ + starting_ == 0 && workers_.size() < options_.threads;
+}
+
 // Threads are made here only: those that handle requests have had their callers' identities.
 void RequestLoop::startWorker(Lock& lock) {
-  if (!readerWanted_ || waiting_ + starting_ != 0 || workers_.size() == options_.threads) return;
+  if (!mayStart()) return;
   ++starting_;
   const auto self = workers_.emplace(workers_.end());
   lock.unlock();

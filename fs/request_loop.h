@@ -77,6 +77,7 @@ class RequestLoop {
   void lookOut(Lock& lock);
   bool look();
   bool anyBusy() const;
+  bool mayStart() const;
   void keepLookingOut();
   void startWorker(Lock& lock);
   void joinFinished(Lock& lock);

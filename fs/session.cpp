@@ -1,22 +1,19 @@
 #include "fs/session.h"
 
-#include <fcntl.h>
-#include <poll.h>
 #include <spdlog/spdlog.h>
-#include <sys/mount.h>
-#include <unistd.h>
 
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <tuple>
 
+#include "fs/connection.h"
 #include "fs/dispatch.h"
 #include "fs/fuse_requests.h"
 #include "fs/guard.h"
 #include "fs/own_nodes.h"
 #include "fs/request_loop.h"
-#include "store/base/fd.h"
 #include "store/base/process.h"
 
 namespace kilnfs {
@@ -29,15 +26,6 @@ std::string escaped(const std::string& text) {
     out += c;
   }
   return out;
-}
-
-// Whoever still waits for an answer gets an error. The descriptor stays libfuse's to close, but
-// what is written to it from now on goes nowhere.
-void abortConnection(int fd) {
-  pollfd state = {fd, 0, 0};
-  if (::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;  // was unmounted
-  const UniqueFd nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (nowhere.valid()) ::dup3(nowhere.get(), fd, O_CLOEXEC);
 }
 
 class FuseSession : public Session {
@@ -55,16 +43,17 @@ class FuseSession : public Session {
   void stop(int grace) override;
 
  private:
+  Status mount();
   void end();
 
   const MountOptions options_;
   Mount mount_;
   Dispatch dispatch_;
   fuse_session* session_ = nullptr;
+  std::unique_ptr<Connection> connection_;  // null: not mounted
   std::optional<Process> guard_;
   std::unique_ptr<RequestSource> requests_;
   std::unique_ptr<RequestLoop> loop_;
-  bool mounted_ = false;
   bool ended_ = false;
 
   std::mutex mutex_;
@@ -89,17 +78,27 @@ Status FuseSession::start() {
   if (session_ == nullptr) return fail(EINVAL, "libfuse refused the mount options");
   mount_.setSession(session_);
   mount_.nodes.remember(NodeRef(makeRoot(mount_)));
+  if (auto mounted = mount(); !mounted) return mounted;
+  requests_ = fuseRequests(session_);
+  loop_ = std::make_unique<RequestLoop>(*requests_);
+  return {};
+}
+
+Status FuseSession::mount() {
   if (fuse_session_mount(session_, options_.mountpoint.c_str()) != 0) {
     return fail(EIO, "mounting on " + inQuotes(options_.mountpoint) + " failed");
   }
-  mounted_ = true;
-  if (auto guard = guardMount(options_.guard, options_.mountpoint)) {
+  auto connection = Connection::of(fuse_session_fd(session_), options_.mountpoint);
+  if (!connection) {
+    fuse_session_unmount(session_);
+    return Failure(connection.error());
+  }
+  connection_ = std::move(*connection);
+  if (auto guard = guardMount(options_.guard, *connection_)) {
     guard_ = std::move(*guard);
   } else {
     spdlog::warn("{}", guard.error().message);
   }
-  requests_ = fuseRequests(session_);
-  loop_ = std::make_unique<RequestLoop>(*requests_);
   return {};
 }
 
@@ -110,6 +109,10 @@ Status FuseSession::serve(std::function<void()> ready) {
     serving_ = true;
   }
   Status result = loop_->run();
+  if (!result) {
+    // Nobody answers any more, but a worker may wait for the kernel, which waits for an answer.
+    if (auto aborted = connection_->abort(); !aborted) spdlog::warn("{}", aborted.error().message);
+  }
   {
     const std::lock_guard lock(mutex_);
     done_ = true;
@@ -121,7 +124,7 @@ Status FuseSession::serve(std::function<void()> ready) {
 
 void FuseSession::stop(int grace) {
   // Taken away while we still serve, so that the kernel can write back what is mapped.
-  if (auto done = detachMount(options_.mountpoint); !done) {
+  if (auto done = connection_->detach(); !done) {
     spdlog::debug("{}", done.error().message);  // somebody else has unmounted it
   }
   std::unique_lock lock(mutex_);
@@ -139,21 +142,19 @@ void FuseSession::end() {
   if (ended_) return;
   ended_ = true;
   mount_.finish();
-  if (mounted_) abortConnection(fuse_session_fd(session_));
+  if (connection_) {
+    std::ignore = connection_->detach();
+    fuse_session_exit(session_);  // else libfuse complains of what can't be answered any more
+    connection_->giveUp();
+  }
+  guard_.reset();
   for (const auto& handle : mount_.handles.clear()) handle->abandoned();
   mount_.nodes.clear();
-  mount_.finish();  // what closing has begun
-  if (mounted_) fuse_session_unmount(session_);
+  mount_.finish();                                  // what closing has begun
+  if (connection_) fuse_session_unmount(session_);  // closes the descriptor
 }
 
 }  // namespace
-
-Status detachMount(const std::string& mountpoint) {
-  if (::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
-  if (errno != EPERM) return failErrno("unmount " + mountpoint);
-  Interrupt never;
-  return runCommand({"fusermount3", "-u", "-z", "-q", "--", mountpoint}, never);
-}
 
 Expected<std::unique_ptr<Session>> Session::create(Parts parts, const MountOptions& options) {
   auto session = std::make_unique<FuseSession>(parts, options);

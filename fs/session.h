@@ -36,9 +36,6 @@ struct MountOptions {
   std::string guard;  // the program kiln-supervise (guard.h)
 };
 
-/// Takes a mount away, though it may be in use.
-Status detachMount(const std::string& mountpoint);
-
 class Session {
  public:
   /// Mounts. EIO: libfuse has said on stderr why it could not.

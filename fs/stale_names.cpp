@@ -12,13 +12,17 @@ void StaleNames::drop(uint64_t parent, std::string name, bool gone) {
     ++underway_;
   }
   later_([this, parent, gone, name = std::move(name)] {
-    // ENOENT: it did not know the name.
-    std::ignore = canExpire_ && !gone ? fuseExpire(session_, parent, name)
-                                      : fuse_lowlevel_notify_inval_entry(session_, parent,
-                                                                         name.c_str(), name.size());
+    if (!ended_) tell(parent, name, gone);
     const std::lock_guard lock(mutex_);
     if (--underway_ == 0) done_.notify_all();
   });
+}
+
+void StaleNames::tell(uint64_t parent, const std::string& name, bool gone) const {
+  // ENOENT: it did not know the name.
+  std::ignore = canExpire_ && !gone
+                    ? fuseExpire(session_, parent, name)
+                    : fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
 }
 
 void StaleNames::settle() {

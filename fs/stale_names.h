@@ -6,6 +6,7 @@
 // lock. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -35,11 +36,16 @@ class StaleNames {
   /// those that are meanwhile. Not to be called while an
   /// answer about a name in their directory is owed.
   void settle();
+  /// Nothing is dropped from now on: the mount ends.
+  void end() { ended_ = true; }
 
  private:
+  void tell(uint64_t parent, const std::string& name, bool gone) const;
+
   const Later later_;
   fuse_session* session_ = nullptr;
   bool canExpire_ = false;
+  std::atomic<bool> ended_{false};
   std::mutex mutex_;
   std::condition_variable done_;
   size_t underway_ = 0;  // guarded by mutex_

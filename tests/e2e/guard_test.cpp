@@ -1,4 +1,4 @@
-// A daemon that is killed while it waits for the kernel, which waits for the daemon.
+// A daemon that ends by force while it waits for the kernel, which waits for the daemon.
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -6,10 +6,14 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sstream>
+
+#include "store/base/fd.h"
 #include "tests/support/mounted_store.h"
 
 namespace kilnfs::testing {
@@ -58,56 +62,124 @@ class Guard : public MountedStore {
     }
     return false;
   }
-  /// Kills the daemon; whether it has ended within half a minute.
-  bool killed() {
+  /// A thread of the daemon's waits for the lock of results/, which `asker_` has, whose request
+  /// nobody takes.
+  void deadlock() {
+    // The end of a build is an event, after which the kernel is told what is stale in results/.
+    ASSERT_EQ(shell("echo \"build slow -c 'touch " + scratch() + "/runs; until test -e " +
+                        scratch() + "/go; do sleep 0.02; done'\" > control; ls results",
+                    mnt())
+                  .status,
+              0);
+    while (!exists(scratch() + "/runs")) pause(10);
+    results_ = UniqueFd(::open(mnt("results").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(results_.valid());
+    stopServing();
+    asker_ = ::fork();
+    if (asker_ == 0) {
+      struct stat st;
+      ::_exit(::fstatat(results_.get(), "nothing", &st, 0) == 0 ? 1 : 0);
+    }
+    while (ofTask(std::to_string(asker_), "wchan") != "request_wait_answer") pause(10);
+    writeFile(scratch() + "/go", "");
+    while (!anyWaitsFor("fuse_reverse_inval_entry")) pause(10);
+  }
+  void kill() const {
     ::kill(daemon_->pid(), SIGKILL);
     int status = 0;
     for (const int thread : stopped_) {
       if (thread != daemon_->pid()) ::waitpid(thread, &status, __WALL);
     }
+  }
+  /// Whether a child of ours has ended, within half a minute.
+  static bool hasEnded(pid_t child) {
     for (int i = 0; i < 300; ++i) {
       siginfo_t ended = {};
-      ::waitid(P_PID, static_cast<id_t>(daemon_->pid()), &ended, WEXITED | WNOHANG | WNOWAIT);
+      ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT);
       if (ended.si_pid != 0) return true;
       pause(100);
     }
     return false;
   }
+  void expectEnd() {
+    const bool done = hasEnded(daemon_->pid());
+    EXPECT_TRUE(done);
+    if (!done) cutByForce();
+    int status = 0;
+    ::waitpid(asker_, &status, 0);
+    results_.reset();
+  }
+  /// Else nothing of this would ever end.
+  void cutByForce() const { ::umount2(mnt().c_str(), MNT_FORCE); }
+  void clear() {
+    daemon_.reset();
+    int status = 0;
+    while (::waitpid(-1, &status, 0) > 0) {
+    }
+  }
+  pid_t guard() const {
+    const std::string self = std::to_string(daemon_->pid());
+    std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
+    for (pid_t child = 0; children >> child;) {
+      if (ofTask(std::to_string(child), "cmdline").find("--guard") != std::string::npos) {
+        return child;
+      }
+    }
+    return -1;
+  }
 
+  pid_t asker_ = -1;
+  UniqueFd results_;
   std::vector<int> stopped_;
 };
 
 TEST_F(Guard, AKilledDaemonEndsThoughItWaitsForSomebodyWhoWaitsForIt) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs to trace the daemon";
   start();
-  // Its end is an event, after which the kernel is told what is stale in results/.
-  ASSERT_EQ(shell("echo \"build slow -c 'touch " + scratch() + "/runs; until test -e " + scratch() +
-                      "/go; do sleep 0.02; done'\" > control; ls results",
-                  mnt())
-                .status,
-            0);
-  while (!exists(scratch() + "/runs")) pause(10);
-  const int results = ::open(mnt("results").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  ASSERT_GE(results, 0);
-  stopServing();
-  const pid_t asker = ::fork();
-  if (asker == 0) {
-    struct stat st;
-    ::_exit(::fstatat(results, "nothing", &st, 0) == 0 ? 1 : 0);
-  }
-  while (ofTask(std::to_string(asker), "wchan") != "request_wait_answer") pause(10);
-  writeFile(scratch() + "/go", "");
-  while (!anyWaitsFor("fuse_reverse_inval_entry")) pause(10);
+  deadlock();
+  kill();
+  expectEnd();
+  clear();
+}
 
-  const bool ended = killed();
-  EXPECT_TRUE(ended);
-  if (!ended) ::umount2(mnt().c_str(), MNT_FORCE);  // else nothing of this would ever end
-  int status = 0;
-  ::waitpid(asker, &status, 0);
-  ::close(results);
-  daemon_.reset();
-  while (::waitpid(-1, &status, 0) > 0) {
-  }
+TEST_F(Guard, SoItDoesWhenTheMountWasTakenAwayBefore) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs to trace the daemon";
+  start();
+  deadlock();
+  const UniqueFd again(::open(mnt().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(::umount2(mnt().c_str(), MNT_DETACH), 0);
+  kill();
+  expectEnd();
+  clear();
+}
+
+// poll refuses more descriptors than a process may have.
+TEST_F(Guard, ADaemonThatCantServeAnyMoreEndsThoughItWaitsForSomebodyWhoWaitsForIt) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs to trace the daemon";
+  start();
+  deadlock();
+  struct rlimit limit;
+  ASSERT_EQ(::prlimit(daemon_->pid(), RLIMIT_NOFILE, nullptr, &limit), 0);
+  const struct rlimit one = {1, limit.rlim_max};
+  ASSERT_EQ(::prlimit(daemon_->pid(), RLIMIT_NOFILE, &one, nullptr), 0);
+  for (const int thread : stopped_) ASSERT_EQ(::ptrace(PTRACE_DETACH, thread, 0, 0), 0);
+  EXPECT_TRUE(hasEnded(asker_));
+  ASSERT_EQ(::prlimit(daemon_->pid(), RLIMIT_NOFILE, &limit, nullptr), 0);
+  expectEnd();
+  EXPECT_EQ(daemon_->end(0), 1);
+  EXPECT_NE(daemon_->log().find("wait for requests"), std::string::npos) << daemon_->log();
+  clear();
+}
+
+TEST_F(Guard, HeedsNobodyElsesSignals) {
+  start();
+  const pid_t guard = this->guard();
+  ASSERT_GT(guard, 0);
+  while (::getsid(guard) != guard) pause(10);  // it has begun
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) ASSERT_EQ(::kill(guard, signal), 0);
+  pause(200);
+  EXPECT_EQ(this->guard(), guard);
+  EXPECT_EQ(shell("cat metrics", mnt()).status, 0);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <memory>
 
-#include "fs/session.h"
+#include "fs/connection.h"
 
 namespace kilnfs {
 namespace {

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,12 +14,34 @@
 #include <string>
 #include <utility>
 
+#include "store/base/fd.h"
 #include "store/base/mountinfo.h"
 
 namespace kilnfs::supervise {
 namespace {
 
 constexpr int kParentDied = SIGUSR1;
+constexpr decltype(statfs::f_type) kControlFiles = 0x65735543;  // FUSE_CTL_SUPER_MAGIC
+
+// Blocked from the beginning: what is sent to the daemon's session or group is not meant for us.
+void blockSignals(sigset_t& set) {
+  sigfillset(&set);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+// The kernel says so in the dying thread's name. Our parent's number would not do: while a thread
+// of the daemon's is stuck, and that is what we are for, that does not change.
+void waitForDeath(pid_t parent, const sigset_t& set) {
+  while (::getppid() == parent) {
+    siginfo_t signal = {};
+    if (::sigwaitinfo(&set, &signal) == kParentDied && signal.si_pid == parent) return;
+  }
+}
+
+bool isControlFile(int fd) {
+  struct statfs system = {};
+  return ::fstatfs(fd, &system) == 0 && system.f_type == kControlFiles;
+}
 
 /// The path at which a device is mounted; empty: nowhere. Asks nothing of the mounts themselves,
 /// which would not answer.
@@ -30,36 +54,34 @@ std::string mountOf(const std::string& device) {
   return {};
 }
 
-/// Any user may do it for a mount of theirs, but not everywhere is it there.
-bool abortByNumber(const std::string& device) {
-  const std::string minor = device.substr(device.find(':') + 1);
-  const std::string file = "/sys/fs/fuse/connections/" + minor + "/abort";
-  const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  const bool done = ::write(fd, "1", 1) == 1;
-  ::close(fd);
-  return done;
+bool isOf(const std::string& device, int fd) {
+  struct statx about = {};
+  return ::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &about) == 0 &&
+         std::to_string(about.stx_dev_major) + ":" + std::to_string(about.stx_dev_minor) == device;
+}
+
+bool abortMount(const std::string& device) {
+  const std::string path = mountOf(device);
+  if (path.empty()) return true;
+  // Held, so that it is not unmounted as well: whoever works in there is to get an error, and not
+  // to write into the directory below.
+  const UniqueFd held(::open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!held.valid() || !isOf(device, held.get())) return false;
+  const std::string itself = "/proc/self/fd/" + std::to_string(held.get());
+  return ::umount2(itself.c_str(), MNT_FORCE) != 0 && errno == EBUSY;
 }
 
 }  // namespace
 
 int guard(const char* pid, const char* device) {
-  ::setsid();
   sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, kParentDied);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  blockSignals(set);
+  ::setsid();
   if (::prctl(PR_SET_PDEATHSIG, kParentDied) != 0 || ::chdir("/") != 0) return 1;
-  // It may have died before we could ask to be told.
-  while (::getppid() == std::atoi(pid) && ::sigwaitinfo(&set, nullptr) != kParentDied) {
-  }
-  const std::string path = mountOf(device);
-  if (path.empty() || abortByNumber(device)) return 0;
-  // Held, so that it is not unmounted as well: whoever works in there is to get an error, and not
-  // to write into the directory below.
-  const int held = ::open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  const bool done = held >= 0 && ::umount2(path.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW) != 0;
-  return done && errno == EBUSY ? 0 : 1;
+  waitForDeath(std::atoi(pid), set);
+  const bool done =
+      isControlFile(STDIN_FILENO) ? ::write(STDIN_FILENO, "1", 1) == 1 : abortMount(device);
+  return done ? 0 : 1;
 }
 
 }  // namespace kilnfs::supervise

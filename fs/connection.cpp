@@ -1,0 +1,102 @@
+#include "fs/connection.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/base/process.h"
+
+namespace kilnfs {
+namespace {
+
+// Asks nothing of what is mounted there.
+Expected<std::string> deviceAt(const std::string& mountpoint) {
+  struct statx about = {};
+  if (::statx(AT_FDCWD, mountpoint.c_str(),
+              AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &about) != 0) {
+    return failErrno("look at " + mountpoint);
+  }
+  return fmt::format("{}:{}", about.stx_dev_major, about.stx_dev_minor);
+}
+
+// A mount of the control files that is nobody's but ours, and goes with its last descriptor.
+UniqueFd controlFiles() {
+  const UniqueFd system(::fsopen("fusectl", FSOPEN_CLOEXEC));
+  if (!system.valid() || ::fsconfig(system.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return {};
+  }
+  return UniqueFd(::fsmount(system.get(), FSMOUNT_CLOEXEC, 0));
+}
+
+UniqueFd openAborter(const std::string& device) {
+  const std::string file = device.substr(device.find(':') + 1) + "/abort";
+  const std::string path = "/sys/fs/fuse/connections/" + file;
+  UniqueFd aborter(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (aborter.valid()) return aborter;
+  const UniqueFd files = controlFiles();
+  if (!files.valid()) return {};
+  return UniqueFd(::openat(files.get(), file.c_str(), O_WRONLY | O_CLOEXEC));
+}
+
+bool isCut(int fd) {
+  pollfd state = {fd, 0, 0};
+  return ::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Connection>> Connection::of(int fd, const std::string& mountpoint) {
+  auto device = deviceAt(mountpoint);
+  if (!device) return Failure(device.error());
+  std::unique_ptr<Connection> connection(new Connection(fd, mountpoint));
+  connection->device_ = std::move(*device);
+  connection->aborter_ = openAborter(connection->device_);
+  // One that was never mounted is to libfuse like one that is not any more.
+  connection->nowhere_ = UniqueFd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!connection->nowhere_.valid()) {
+    connection->nowhere_ = UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  }
+  return connection;
+}
+
+bool Connection::isMounted() const {
+  // Once it is gone its number may be another mount's.
+  if (isCut(fd_) && !aborted_) return false;
+  const auto device = deviceAt(mountpoint_);
+  return device && *device == device_;
+}
+
+Status Connection::detach() const {
+  if (!isMounted()) return fail(ENOENT, mountpoint_ + " is not mounted any more");
+  return detachMount(mountpoint_);
+}
+
+Status Connection::abort() {
+  if (aborter_.valid()) {
+    aborted_ = true;
+    if (::write(aborter_.get(), "1", 1) == 1) return {};
+    return failErrno("abort the connection of " + mountpoint_);
+  }
+  if (isMounted() &&
+      (::umount2(mountpoint_.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW) == 0 || errno == EBUSY)) {
+    aborted_ = true;
+    return {};
+  }
+  return fail(ENOTSUP, "the connection of " + mountpoint_ + " can't be aborted");
+}
+
+void Connection::giveUp() const {
+  ::dup3(nowhere_.get(), fd_, O_CLOEXEC);
+}
+
+Status detachMount(const std::string& mountpoint) {
+  if (::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
+  if (errno != EPERM) return failErrno("unmount " + mountpoint);
+  Interrupt never;
+  return runCommand({"fusermount3", "-u", "-z", "-q", "--", mountpoint}, never);
+}
+
+}  // namespace kilnfs
