@@ -9,6 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdint>
+
 namespace kilnfs {
 namespace {
 
@@ -71,22 +73,27 @@ struct Capabilities {
   bool set() { return ::syscall(SYS_capset, &header, data) == 0; }
 };
 
+// Asked for once: nothing but WithoutFsetid changes what a thread has as itself.
+Capabilities threadCapabilities() {
+  thread_local const Capabilities own = [] {
+    Capabilities now;
+    return now.get() ? now : Capabilities();
+  }();
+  return own;
+}
+
 }  // namespace
 
 WithoutFsetid::WithoutFsetid() {
-  Capabilities now;
+  Capabilities less = threadCapabilities();
   constexpr uint32_t kFsetid = 1U << CAP_FSETID;
-  if (!now.get() || (now.data[0].effective & kFsetid) == 0) return;
-  const uint32_t effective = now.data[0].effective;
-  now.data[0].effective &= ~kFsetid;
-  if (now.set()) effective_ = effective;
+  if ((less.data[0].effective & kFsetid) == 0) return;
+  less.data[0].effective &= ~kFsetid;
+  changed_ = less.set();
 }
 
 WithoutFsetid::~WithoutFsetid() {
-  Capabilities now;
-  if (effective_ == 0 || !now.get()) return;
-  now.data[0].effective = effective_;
-  now.set();
+  if (changed_) threadCapabilities().set();
 }
 
 void rememberProcessUmask() {

@@ -9,8 +9,6 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
-
 namespace kilnfs {
 
 struct Creator {
@@ -37,7 +35,8 @@ class CreateAs {
   bool switched_ = false;
 };
 
-/// While it lives, this thread may not leave set-id bits on a file that it writes to.
+/// While it lives, this thread may not leave set-id bits on a file that it writes to. Not while
+/// another identity is taken.
 class WithoutFsetid {
  public:
   WithoutFsetid();
@@ -46,7 +45,7 @@ class WithoutFsetid {
   WithoutFsetid& operator=(const WithoutFsetid&) = delete;
 
  private:
-  uint32_t effective_ = 0;  // of the first 32 capabilities; 0: nothing was changed
+  bool changed_ = false;
 };
 
 /// Remembers the process's umask. Called once, before any thread is started.
