@@ -55,10 +55,12 @@ Results::~Results() {
 
 Status Results::begin(const Id& id, const std::optional<Id>& base) {
   const std::lock_guard lock(mutex_);
-  if (has(id)) return fail(EEXIST, fmt::format("result {} exists", id.str()));
-  if (base && !has(*base)) {
-    return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
-  }
+  const auto there = storesLocked(id);
+  if (!there) return Failure(there.error());
+  if (*there) return fail(EEXIST, fmt::format("result {} exists", id.str()));
+  const auto based = base ? storesLocked(*base) : Expected<bool>(true);
+  if (!based) return Failure(based.error());
+  if (!*based) return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
   if (!building_.insert(id.str()).second) {
     return fail(EBUSY, fmt::format("{} is being built", id.str()));
   }
@@ -197,7 +199,7 @@ std::shared_ptr<Snapshot> Results::open(const Id& id) const {
 Expected<std::shared_ptr<Snapshot>> Results::findLocked(const Id& id) {
   auto sealed = materializer_.find(id);
   if (!sealed) {
-    auto there = hasDirectory(core_.layout.result(), id.str());
+    const auto there = storesLocked(id);
     if (!there) return Failure(there.error());
     if (!*there) return sealed;
   }
@@ -235,7 +237,8 @@ Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
     if (!children) return Failure(children.error());
     for (const std::string& child : *children) {
       auto name = Id::parse(child, "id");
-      if (!name || (!has(*name) && unread_.count(child) == 0)) continue;
+      // One that can't be read is still there.
+      if (!name || !storesLocked(*name).value_or(true)) continue;
       if (!recursive) {
         return fail(ENOTEMPTY,
                     fmt::format("{} has results built on it ({}): delete those first, or "
@@ -266,12 +269,20 @@ std::shared_ptr<Snapshot> Results::letGo(const Id& id) {
 Status Results::discard(const Id& id) {
   const auto held = letGo(id);
   if (auto ok = materializer_.remove(id); ok || ok.error().code != ENOENT) return ok;
+  if (const auto unread = unread_.find(id.str()); unread != unread_.end()) {
+    auto ok = core_.trash.take(core_.layout.resultTmp(), unread->second);
+    if (ok) unread_.erase(unread);
+    return ok;
+  }
   return core_.trash.take(core_.layout.result(), id.str(), held.get());
 }
 
 Status Results::remove(const Id& id, bool recursive) {
   const std::lock_guard lock(mutex_);
-  if (!has(id)) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
+  // One that can't be read may go all the same: somebody asks for it by name.
+  const auto there = storesLocked(id);
+  if (!there && unread_.count(id.str()) == 0) return Failure(there.error());
+  if (there && !*there) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
   auto order = withChildren(id, recursive);
   if (!order) return Failure(order.error());
   for (const Id& each : *order) {

@@ -27,6 +27,7 @@ class Results {
   Status remove(const Id& id, bool recursive);
   Expected<std::shared_ptr<Snapshot>> find(const Id& id);
   bool has(const Id& id) const;
+  Expected<bool> stores(const Id& id) const;
   void touch(const Id& id);
   Expected<ResultInfo> info(const Id& id);
   std::optional<std::string> logFile(const Id& id) const;
@@ -38,7 +39,8 @@ class Results {
   /// Moves a result to where it is not served, so that it can be built again, and says where that
   /// is. Results built on it stay, without a base. EBUSY: a running build uses it as base.
   Expected<std::string> setAside(const Id& id);
-  /// Whether a result that has a row is gone from disk; with `forget` the row is dropped.
+  /// Whether a result that has a row is gone from disk; with `forget` the row is dropped. Fails as
+  /// stores() does.
   Expected<bool> isMissing(const Id& id, bool forget);
   /// Who needs the result now; empty: nobody.
   std::string useOf(const Id& id) const;
@@ -74,6 +76,7 @@ class Results {
   /// Forgets the result's snapshots; gives the one that is in result/, if somebody has it.
   std::shared_ptr<Snapshot> letGo(const Id& id);
   Status discard(const Id& id);
+  Expected<bool> storesLocked(const Id& id) const;
   Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
   Expected<std::shared_ptr<Snapshot>> basis(const Id& id);
   void keep(std::shared_ptr<Snapshot> snapshot);
@@ -83,11 +86,14 @@ class Results {
   Status removeAll(const std::vector<Id>& order);
   std::string useOfLocked(const Id& id) const;
   Status refuseNeeded(const Id& id) const;
+  Status refuseLaidOver(const Id& base) const;
 
   Core& core_;
-  std::set<std::string> unread_;  // sealed results that could not be read at the start
   mutable std::mutex mutex_;
-  std::set<std::string> building_;    // guarded by mutex_, as what follows
+  /// Sealed results that could not be read at the start, and their trees' names. Guarded by mutex_,
+  /// as what follows.
+  std::map<std::string, std::string> unread_;
+  std::set<std::string> building_;
   std::multiset<std::string> bases_;  // of builds in progress
   std::unordered_map<std::string, std::weak_ptr<Snapshot>> known_;
   /// Of those in known_ that somebody got to know while they were sealed, as they are now.

@@ -21,9 +21,11 @@ std::string resultOf(const Snapshot& snapshot) {
 
 Expected<BackingId> idAt(const TreeRoot& root, const std::string& path) {
   const auto fd = root.open(path, O_PATH | O_DIRECTORY);
-  if (!fd) return Failure(fd.error());
   struct stat st = {};
-  if (::fstat(fd->get(), &st) != 0) return failErrno("stat");
+  if (!fd || ::fstat(fd->get(), &st) != 0) {
+    if (!fd) errno = fd.error().code;
+    return failErrno("open " + root.path() + "/" + path);
+  }
   return backingId(st);
 }
 
@@ -71,7 +73,8 @@ Status Results::load() {
       // What can't be read today may be read tomorrow.
       spdlog::error("recovery: {} can't be read now: {}: it is not shown until the next start",
                     inQuotes(row.id), ok.error().message);
-      unread_.insert(row.id);
+      const std::lock_guard lock(mutex_);
+      unread_.emplace(row.id, row.tmp);
     } else if (!ok) {
       spdlog::error("recovery: {} can't be read any more and is dropped: {}", inQuotes(row.id),
                     ok.error().message);
@@ -98,9 +101,6 @@ Status Results::loadSealed(const SealedRow& row) {
     if (!baseId) return Failure(baseId.error());
     auto base = find(*baseId);
     if (!base) return Failure(base.error());
-    if (!*base && unread_.count(stub.base) != 0) {
-      return fail(EIO, fmt::format("{} can't be read", stub.base));
-    }
     if (!*base) return fail(ENOENT, fmt::format("{} is gone", stub.base));
     auto found = refer(**base, {stub.path, stub.basePath, *placeholder});
     if (!found) return Failure(found.error());

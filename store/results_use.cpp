@@ -10,9 +10,27 @@
 
 namespace kilnfs {
 
+Expected<bool> Results::stores(const Id& id) const {
+  const std::lock_guard lock(mutex_);
+  return storesLocked(id);
+}
+
+Expected<bool> Results::storesLocked(const Id& id) const {
+  if (unread_.count(id.str()) != 0) {
+    return fail(EIO, fmt::format("{} is stored, but could not be read when the store was opened: "
+                                 "the next start tries again; or delete it",
+                                 id.str()));
+  }
+  if (materializer_.has(id)) return true;
+  auto there = hasDirectory(core_.layout.result(), id.str());
+  if (there) return there;
+  return fail(there.error().code,
+              fmt::format("{} can't be looked at: {}", id.str(), there.error().message));
+}
+
 Status Results::setPinned(const Id& id, bool pinned) {
   const std::lock_guard lock(mutex_);
-  if (!has(id)) {
+  if (!has(id) && unread_.count(id.str()) == 0) {
     // A pin may outlast its result.
     auto pins = core_.database->pins();
     if (!pins) return Failure(pins.error());
@@ -62,8 +80,10 @@ Status Results::removeUnused(const Id& id) {
 
 Expected<bool> Results::isMissing(const Id& id, bool forget) {
   const std::lock_guard lock(mutex_);
+  const auto there = storesLocked(id);
+  if (!there) return there;
   // What is being saved has its row first.
-  if (has(id) || building_.count(id.str()) != 0) return false;
+  if (*there || building_.count(id.str()) != 0) return false;
   auto row = core_.database->build(id.str());
   if (!row) return Failure(row.error());
   if (!*row || !forget) return row->has_value();
@@ -74,12 +94,29 @@ Expected<bool> Results::isMissing(const Id& id, bool forget) {
   return true;
 }
 
+/// Without what it lies over, a result that could not be read would be dropped at the next start.
+Status Results::refuseLaidOver(const Id& base) const {
+  if (unread_.empty()) return {};
+  auto rows = core_.database->sealed();
+  if (!rows) return Failure(rows.error());
+  for (const SealedRow& row : *rows) {
+    const bool over = std::any_of(row.stubs.begin(), row.stubs.end(),
+                                  [&](const auto& stub) { return stub.base == base.str(); });
+    if (!over || unread_.count(row.id) == 0) continue;
+    return fail(EBUSY, fmt::format("{}, which could not be read when the store was opened, lies "
+                                   "over it",
+                                   row.id));
+  }
+  return {};
+}
+
 Expected<std::string> Results::setAside(const Id& id) {
   const std::lock_guard lock(mutex_);
   const std::string& name = id.str();
   if (bases_.count(name) != 0) return fail(EBUSY, "a running build uses it as its base");
   // What is not plain yet may lie over it, and would not find it after a restart.
   if (materializer_.pending() > 0) return fail(EBUSY, "results are still being put in place");
+  if (auto ok = refuseLaidOver(id); !ok) return Failure(ok.error());
   const Area& state = core_.layout.state();
   if (::mkdirat(state.fd.get(), "bad", 0700) != 0 && errno != EEXIST) {
     return failErrno("make state/bad");

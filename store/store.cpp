@@ -41,6 +41,7 @@ class DirectoryStore : public Store {
   Status remove(const Id& id, bool recursive) override { return results_.remove(id, recursive); }
   Expected<std::shared_ptr<Snapshot>> result(const Id& id) override { return results_.find(id); }
   bool hasResult(const Id& id) const override { return results_.has(id); }
+  Expected<bool> storesResult(const Id& id) const override { return results_.stores(id); }
   void touch(const Id& id) override { results_.touch(id); }
   Expected<ResultInfo> info(const Id& id) override { return results_.info(id); }
   std::string resultDir() const override { return core_->layout.result().path; }

@@ -126,22 +126,28 @@ class Store {
   /// Runs `fn` in a tmpdir that is a copy of result `base` (or empty, owned by `owner`); if it
   /// succeeds the tmpdir is saved as `id`, with its row in `builds`. If it fails its error is
   /// returned, nothing is recorded, and a later call tries again. ENOENT: no such base. EEXIST: the
-  /// result is there already. The caller never builds one id twice at the same time (EBUSY).
-  /// Blocks: runs `fn`, and for O(what it changed); then the result is there, though its directory
-  /// in resultDir() follows later. Neither can the base be deleted meanwhile, nor before its
-  /// results. With plainWorkspaces the base is copied, and `interrupt` ends that with EINTR.
+  /// result is there already. EIO: it, or the base, is stored but can't be read, so it stays as it
+  /// is. The caller never builds one id twice at the same time (EBUSY). Blocks: runs `fn`, and for
+  /// O(what it changed); then the result is there, though its directory in resultDir() follows
+  /// later. Neither can the base be deleted meanwhile, nor before its results. With plainWorkspaces
+  /// the base is copied, and `interrupt` ends that with EINTR.
   virtual Status build(const Id& id, const std::optional<Id>& base, User owner,
                        Interrupt& interrupt, const BuildFn& fn) = 0;
 
   /// Deletes a result: ENOENT; ENOTEMPTY if results were built on it (see `recursive`); EBUSY if
   /// it, or one built on it, is pinned, or a build in progress uses it as base. Renames it away;
-  /// the files are freed in the background. Its log is deleted with it.
+  /// the files are freed in the background. Its log is deleted with it. One that could not be read
+  /// when the store was opened can be deleted, too.
   virtual Status remove(const Id& id, bool recursive) = 0;
 
-  /// The result, or nothing. Repeated calls give the same object while somebody holds it.
+  /// The result, or nothing. Repeated calls give the same object while somebody holds it. Fails as
+  /// storesResult() does.
   virtual Expected<std::shared_ptr<Snapshot>> result(const Id& id) = 0;  // null: no such result
   /// A cheap test for being there: one system call.
   virtual bool hasResult(const Id& id) const = 0;
+  /// The same for who would build it anew, or build on it: EIO if it is stored but could not be
+  /// read when the store was opened, and another error if that can't be told now.
+  virtual Expected<bool> storesResult(const Id& id) const = 0;
   /// Records that the result was used now. May be delayed; never fails.
   virtual void touch(const Id& id) = 0;
   virtual Expected<ResultInfo> info(const Id& id) = 0;
@@ -180,8 +186,8 @@ class Store {
   /// Compares results (without ids: all) with what was recorded when they were saved; one that
   /// has no record gets one. With `repair`, those that differ are moved to state/bad/, where they
   /// are not served, so that they can be built again, and what was built on them is looked at
-  /// too; rows of results that are gone from disk are dropped. ENOENT: no such result. EINTR.
-  /// Blocks: reads all that is compared.
+  /// too; rows of results that are gone from disk are dropped, and what can't be looked at now is
+  /// left as it is. ENOENT: no such result. EINTR. Blocks: reads all that is compared.
   virtual Expected<std::vector<Verified>> verify(const std::vector<Id>& ids, bool repair,
                                                  Interrupt& interrupt) = 0;
 

@@ -26,6 +26,8 @@ std::string actionName(Verified::Action action) {
       return "recorded";
     case Action::missing:
       return "missing";
+    case Action::unreadable:
+      return "unreadable";
     case Action::pending:
       break;
   }
@@ -69,7 +71,8 @@ Expected<std::vector<Verified>> Verifier::run(const std::vector<Id>& asked) {
     if (interrupt_.raised()) return fail(EINTR, "interrupted");
     auto found = check(id);
     if (!found) return Failure(found.error());
-    if (found->action == Action::differs) spdlog::warn("verify: {}: {}", id.str(), found->why);
+    if (found->action == Action::differs || found->action == Action::unreadable)
+      spdlog::warn("verify: {}: {}", id.str(), found->why);
     out.push_back(std::move(*found));
     ids.insert(ids.end(), also_.begin(), also_.end());
     also_.clear();
@@ -78,11 +81,14 @@ Expected<std::vector<Verified>> Verifier::run(const std::vector<Id>& asked) {
 }
 
 Expected<Verified> Verifier::check(const Id& id) {
-  if (!isDirectory(core_.layout.result(), id.str())) {
-    if (!results_.has(id)) return missing(id);
-    return Verified{id.str(), Action::pending, "its files are not all in place yet"};
+  if (isDirectory(core_.layout.result(), id.str())) return compare(id);
+  const auto there = results_.stores(id);
+  if (!there) {
+    return Verified{id.str(), Action::unreadable,
+                    there.error().message + (repair_ ? "; left where it is" : "")};
   }
-  return compare(id);
+  if (!*there) return missing(id);
+  return Verified{id.str(), Action::pending, "its files are not all in place yet"};
 }
 
 Expected<Verified> Verifier::missing(const Id& id) {

@@ -9,9 +9,10 @@ struct Verified {
   enum class Action {
     ok,
     differs,
-    recorded,  // there was nothing to compare with; now there is
-    missing,   // the database has it, the disk does not
-    pending,   // its files are not all in place yet
+    recorded,    // there was nothing to compare with; now there is
+    missing,     // the database has it, the disk does not
+    unreadable,  // it is stored, but can't be looked at now
+    pending,     // its files are not all in place yet
   };
   std::string id;
   Action action = Action::ok;

@@ -112,7 +112,10 @@ Expected<Scheduler::JobPtr> Scheduler::admit(const Prepared& prepared,
     announce(*found->second, {{"joined", true}, {"pid", prepared.who.pid}});
     return found->second;
   }
-  if (store_.hasResult(id)) {
+  // Before the log is begun anew: one that can't be read keeps its own.
+  const auto stored = store_.storesResult(id);
+  if (!stored) return Failure(stored.error());
+  if (*stored) {
     store_.touch(id);
     ++totals_.cached;
     answer = storedStatus(id);
@@ -134,10 +137,14 @@ Expected<Scheduler::JobPtr> Scheduler::add(const Prepared& prepared) {
     if (const auto found = active_.find(*base); found != active_.end()) {
       job->base = found->second;
       found->second->dependents.push_back(job);
-    } else if (!store_.hasResult(*base)) {
-      return fail(ENOENT, fmt::format("base {}: no such result, and no build of it is queued or "
-                                      "running",
-                                      base->str()));
+    } else {
+      const auto there = store_.storesResult(*base);
+      if (!there) return fail(there.error().code, "base " + there.error().message);
+      if (!*there) {
+        return fail(ENOENT, fmt::format("base {}: no such result, and no build of it is queued or "
+                                        "running",
+                                        base->str()));
+      }
     }
   }
   if (ended_.erase(id) != 0) std::erase(endedOrder_, id);
@@ -181,12 +188,13 @@ Expected<BuildStatus> Scheduler::wait(const Id& id, Interrupt& interrupt) {
     flushEvents();
     return out;
   }
-  const bool stored = store_.hasResult(id);
+  const auto stored = store_.storesResult(id);
+  if (!stored) return Failure(stored.error());
   const auto ended = ended_.find(id);
-  if (ended != ended_.end() && (ended->second.state != BuildState::saved || stored)) {
+  if (ended != ended_.end() && (ended->second.state != BuildState::saved || *stored)) {
     return ended->second;
   }
-  if (stored) return storedStatus(id);
+  if (*stored) return storedStatus(id);
   return noSuchBuild(id);
 }
 

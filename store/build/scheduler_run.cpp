@@ -127,7 +127,9 @@ Status Scheduler::importTree(const Id& id, const std::string& source, const Requ
     const std::lock_guard lock(*mutex_);
     if (stopping_) return fail(ESHUTDOWN, "the daemon is stopping");
     if (active_.count(id) != 0) return fail(EBUSY, fmt::format("{} is being built", id.str()));
-    if (store_.hasResult(id)) {
+    const auto stored = store_.storesResult(id);
+    if (!stored) return Failure(stored.error());
+    if (*stored) {
       return fail(EEXIST, fmt::format("{} is stored already: delete it first", id.str()));
     }
     if (ended_.erase(id) != 0) std::erase(endedOrder_, id);

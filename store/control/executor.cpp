@@ -1,6 +1,7 @@
 #include "store/control/executor.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "store/build/account.h"
 
@@ -199,20 +200,28 @@ Answer Executor::run(const VerifyCommand& command, const Call& call) {
   if (!verified) return failed(verified.error());
   json results = json::array();
   size_t bad = 0;
+  size_t unread = 0;
   for (const Verified& each : *verified) {
     json object = {{"id", each.id}, {"action", actionName(each.action)}, {"why", each.why}};
     if (each.repaired) object["repaired"] = true;
     results.push_back(std::move(object));
+    unread += each.action == Verified::Action::unreadable ? 1 : 0;
     const bool wrong =
         each.action == Verified::Action::differs || each.action == Verified::Action::missing;
     bad += wrong && !each.repaired ? 1 : 0;
   }
   json fields = {{"results", std::move(results)}};
-  if (bad == 0) return answered(std::move(fields));
-  return failed(
-      Error{EIO, fmt::format("{} of {} results are not what was saved{}", bad, verified->size(),
-                             command.repair ? "" : "; see verify --repair")},
-      std::move(fields));
+  if (bad + unread == 0) return answered(std::move(fields));
+  std::vector<std::string> wrong;
+  if (bad != 0) {
+    wrong.push_back(fmt::format("{} of {} results are not what was saved{}", bad, verified->size(),
+                                command.repair ? "" : "; see verify --repair"));
+  }
+  if (unread != 0) {
+    wrong.push_back(fmt::format("{} of {} results can't be read now, and are left as they are",
+                                unread, verified->size()));
+  }
+  return failed(Error{EIO, fmt::format("{}", fmt::join(wrong, "; "))}, std::move(fields));
 }
 
 Answer Executor::run(const CompleteDeletesCommand& /*command*/, const Call& call) {
