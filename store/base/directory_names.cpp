@@ -12,11 +12,21 @@ namespace kilnfs {
 
 namespace {
 
+/// A descriptor with an offset of its own: reading moves that.
+UniqueFd openAgain(int dirFd) {
+  UniqueFd again(::openat(dirFd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // "." is looked for in the directory, which who may read it need not be allowed to.
+  if (!again.valid() && errno == EACCES) {
+    const std::string path = "/proc/self/fd/" + std::to_string(dirFd);
+    again.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+  return again;
+}
+
 /// Calls `visit` with each name until that returns false.
 template <class Visit>
 Status eachName(int dirFd, Visit visit) {
-  // A descriptor of its own: reading moves the offset of the open directory.
-  UniqueFd copy(::openat(dirFd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd copy = openAgain(dirFd);
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy.valid() ? ::fdopendir(copy.get()) : nullptr,
                                                 ::closedir);
   if (!dir) return failErrno("read a directory");

@@ -1,0 +1,124 @@
+// A daemon without privilege has directories that it may list but not search, or not even list.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "store/store.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tree_editor.h"
+#include "tests/support/unprivileged.h"
+
+namespace kilnfs {
+namespace {
+
+using testing::exists;
+using testing::splitIn;
+using testing::TempDir;
+using testing::Unprivileged;
+using testing::writeFile;
+
+class UnprivilegedTest : public ::testing::Test {
+ protected:
+  UnprivilegedTest() {
+    auto made = Store::create(dir_ / "store", {});
+    EXPECT_TRUE(made) << made.error().message;
+    store_ = std::move(*made);
+  }
+  Status build(const std::string& name, const std::optional<std::string>& base,
+               const Store::BuildFn& fn) {
+    const auto on = base ? std::optional(*Id::parse(*base)) : std::nullopt;
+    return store_->build(*Id::parse(name), on, User{::geteuid(), ::getegid()}, interrupt_, fn);
+  }
+  /// A base with a directory of that mode, which holds nothing, or a file.
+  void makeBase(mode_t mode, bool full) {
+    ASSERT_TRUE(build("base", {}, [&](const auto& tmp) -> Status {
+      const std::string d = tmp->path() + "/d";
+      EXPECT_EQ(::mkdir(d.c_str(), 0755), 0);
+      writeFile(tmp->path() + "/other", "other");
+      if (full) writeFile(d + "/f", "full");
+      EXPECT_EQ(::chmod(d.c_str(), mode), 0);
+      return {};
+    }));
+  }
+  static int code(const Status& status) { return status ? 0 : status.error().code; }
+  std::string result(const std::string& path) const { return dir_ / ("store/result/" + path); }
+
+  TempDir dir_;
+  Unprivileged user_{dir_.path()};
+  std::unique_ptr<Store> store_;
+  Interrupt interrupt_;
+};
+
+class DirectoryMode : public UnprivilegedTest, public ::testing::WithParamInterface<mode_t> {};
+INSTANTIATE_TEST_SUITE_P(Modes, DirectoryMode, ::testing::Values(0755, 0444, 0400, 0600),
+                         [](const auto& mode) { return fmt::format("m{:o}", mode.param); });
+
+TEST_P(DirectoryMode, AnEmptyOneOfTheBaseIsRemoved) {
+  makeBase(GetParam(), false);
+  ASSERT_TRUE(build("x", "base", [&](const auto& tmp) -> Status {
+    const auto tree = Tree::create(tmp, 0);
+    EXPECT_EQ(code(tree->rmdir(*tree->root()->inode, "d")), 0);
+    return {};
+  }));
+  ASSERT_TRUE(store_->completeDeletes());
+  EXPECT_TRUE(exists(result("x/other")));
+  EXPECT_FALSE(exists(result("x/d")));
+  EXPECT_TRUE(exists(result("base/d")));
+}
+
+TEST_P(DirectoryMode, AnEmptyOneOfTheBaseIsReplaced) {
+  makeBase(GetParam(), false);
+  ASSERT_TRUE(build("x", "base", [&](const auto& tmp) -> Status {
+    const auto tree = Tree::create(tmp, 0);
+    const InodePtr root = tree->root()->inode;
+    EXPECT_TRUE(tree->mkdir(*root, "e", 0755, {::geteuid(), ::getegid(), 0}));
+    testing::Editor(tmp).write("e/g", "moved");
+    EXPECT_EQ(code(tree->rename(*root, "e", *root, "d", 0)), 0);
+    return {};
+  }));
+  ASSERT_TRUE(store_->completeDeletes());
+  EXPECT_EQ(testing::readFile(result("x/d/g")), "moved");
+}
+
+TEST_P(DirectoryMode, AFullOneOfTheBaseIsNot) {
+  makeBase(GetParam(), true);
+  const Status done = build("x", "base", [&](const auto& tmp) -> Status {
+    const auto tree = Tree::create(tmp, 0);
+    const InodePtr root = tree->root()->inode;
+    EXPECT_EQ(code(tree->rmdir(*root, "d")), ENOTEMPTY);
+    EXPECT_TRUE(tree->mkdir(*root, "e", 0755, {::geteuid(), ::getegid(), 0}));
+    EXPECT_EQ(code(tree->rename(*root, "e", *root, "d", 0)), ENOTEMPTY);
+    EXPECT_TRUE(tree->lookup(*root, "d"));
+    return fail(ECANCELED);
+  });
+  EXPECT_EQ(code(done), ECANCELED);
+}
+
+TEST_P(DirectoryMode, AnEmptyNewOneIsSaved) {
+  makeBase(0755, true);
+  const Status done = build("x", "base", [&](const auto& tmp) -> Status {
+    const auto tree = Tree::create(tmp, 0);
+    EXPECT_TRUE(tree->mkdir(*tree->root()->inode, "n", GetParam(), {::geteuid(), ::getegid(), 0}));
+    return {};
+  });
+  ASSERT_TRUE(done) << done.error().message;
+  ASSERT_TRUE(store_->completeDeletes());
+  struct stat st = {};
+  ASSERT_EQ(::stat(result("x/n").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, GetParam());
+}
+
+// Whether it is empty can't be told then, and what it holds must not be lost.
+TEST_F(UnprivilegedTest, OneThatCantBeListedStays) {
+  makeBase(0, false);
+  const Status done = build("x", "base", [&](const auto& tmp) -> Status {
+    const auto tree = Tree::create(tmp, 0);
+    EXPECT_EQ(code(tree->rmdir(*tree->root()->inode, "d")), EACCES);
+    EXPECT_TRUE(tree->lookup(*tree->root()->inode, "d"));
+    return fail(ECANCELED);
+  });
+  EXPECT_EQ(code(done), ECANCELED);
+}
+
+}  // namespace
+}  // namespace kilnfs
