@@ -36,6 +36,12 @@ class PlainMaker {
     return {};
   }
 
+  /// A link is the same file, so it is counted already.
+  std::optional<LinkCounts> links() const {
+    if (what_.mode == Mode::copy || !copies_.empty()) return std::nullopt;
+    return what_.from.knownLinks();
+  }
+
  private:
   Status fill(const std::string& path) {
     if (interrupt_.raised()) return fail(EINTR, "interrupted");
@@ -77,20 +83,32 @@ class PlainMaker {
 
   Status linkOrCopy(int from, int to, const std::string& path, const std::string& name,
                     const struct stat& st) {
-    if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) return {};
+    const BackingId id = backingId(st);
+    // With room for links again, a name must not go back to the file that the others have left.
+    if (const auto made = copies_.find(id); made != copies_.end()) {
+      return linkTo(made->second, to, name);
+    }
+    if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
+      if (linkedKnown_ && isOneOfSeveral(st)) linked_[id].push_back({path, name});
+      return {};
+    }
     // As many links as the file system allows, or none allowed.
     if (errno != EMLINK && errno != EPERM) return failErrno("link");
-    return copy(from, to, path, name, st);
+    if (auto ok = copy(from, to, path, name, st); !ok) return ok;
+    return copies_.count(id) != 0 ? replaceLinks(id, to, name) : Status();
+  }
+
+  /// Counting is a walk over the snapshot: only where the count on disk allows for a second name.
+  bool isOneOfSeveral(const struct stat& st) const {
+    return st.st_nlink > 1 && what_.from.linksInside(backingId(st)) > 1;
   }
 
   /// A copy, or a link to the copy that another name of the same file has been given.
   Status copy(int from, int to, const std::string& path, const std::string& name,
               const struct stat& st) {
-    // Counting is a walk over the snapshot: only where the count on disk allows for a second name.
     if (auto ok = st.st_nlink > 1 ? what_.from.countLinks() : Status(); !ok) return ok;
-    const bool several = st.st_nlink > 1 && what_.from.linksInside(backingId(st)) > 1;
-    if (several) {
-      const auto [it, first] = copies_.try_emplace(backingId(st), Copy{path, name});
+    if (isOneOfSeveral(st)) {
+      const auto [it, first] = copies_.try_emplace(backingId(st), Name{path, name});
       if (!first) return linkTo(it->second, to, name);
     }
     const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
@@ -98,15 +116,59 @@ class PlainMaker {
     return copyNode(source.get(), to, name);
   }
 
-  struct Copy {
+  struct Name {
     std::string directory, name;  // in the new tree
   };
-  Status linkTo(const Copy& made, int to, const std::string& name) {
+  Status linkTo(const Name& made, int to, const std::string& name) {
     const auto directory = to_.open(made.directory, O_PATH | O_DIRECTORY);
     if (!directory) return Failure(directory.error());
     if (::linkat(directory->get(), made.name.c_str(), to, name.c_str(), 0) != 0) {
       return failErrno("link to a copy");
     }
+    return {};
+  }
+
+  /// The names in the new tree that are links to the file `id` become links to its copy, which is
+  /// `copy` in `dir`. Else it would be two files from now on.
+  Status replaceLinks(const BackingId& id, int dir, const std::string& copy) {
+    if (auto ok = linkedKnown_ ? Status() : findLinked(); !ok) return ok;
+    const auto [sideFd, prefix] = to_.beside();
+    const std::string side = prefix + "link";
+    for (const Name& each : linked_[id]) {
+      const auto in = to_.open(each.directory, O_PATH | O_DIRECTORY);
+      if (!in) return Failure(in.error());
+      if (::linkat(dir, copy.c_str(), sideFd, side.c_str(), 0) != 0) {
+        return failErrno("link to a copy");
+      }
+      if (::renameat(sideFd, side.c_str(), in->get(), each.name.c_str()) != 0) {
+        const Failure failure = failErrno("replace " + inQuotes(each.name));
+        ::unlinkat(sideFd, side.c_str(), 0);
+        return failure;
+      }
+    }
+    linked_.erase(id);
+    return {};
+  }
+
+  /// What has been linked is remembered from the first time on that somebody asks for it, which is
+  /// hardly ever.
+  Status findLinked() {
+    for (const std::string& path : directories_) {
+      const auto in = to_.open(path, O_RDONLY | O_DIRECTORY);
+      if (!in) return Failure(in.error());
+      const auto names = directoryNames(in->get());
+      if (!names) return Failure(names.error());
+      for (const std::string& name : *names) {
+        struct stat st = {};
+        if (::fstatat(in->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+          return failErrno("stat");
+        }
+        if (!S_ISDIR(st.st_mode) && isOneOfSeveral(st)) {
+          linked_[backingId(st)].push_back({path, name});
+        }
+      }
+    }
+    linkedKnown_ = true;
     return {};
   }
 
@@ -123,13 +185,18 @@ class PlainMaker {
   Interrupt& interrupt_;
   const TreeRoot to_;
   std::vector<std::string> directories_;  // all of the tree; those not filled yet at the end
-  std::unordered_map<BackingId, Copy, HashBackingId> copies_;
+  std::unordered_map<BackingId, Name, HashBackingId> copies_;
+  /// Names of files with several that are links to those; of all so far, if linkedKnown_.
+  std::unordered_map<BackingId, std::vector<Name>, HashBackingId> linked_;
+  bool linkedKnown_ = false;
 };
 
 }  // namespace
 
-Status makePlain(const MakePlain& what, Interrupt& interrupt) {
-  return PlainMaker(what, interrupt).make();
+Expected<std::optional<LinkCounts>> makePlain(const MakePlain& what, Interrupt& interrupt) {
+  PlainMaker maker(what, interrupt);
+  if (auto ok = maker.make(); !ok) return Failure(ok.error());
+  return maker.links();
 }
 
 }  // namespace kilnfs

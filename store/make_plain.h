@@ -34,9 +34,9 @@ struct MakePlain {
   std::function<void(const PlainFile&)> tell;  // may be empty
 };
 
-/// Makes the tree, with the snapshot's attributes, times and hard links. Blocks for O(its size).
-/// EINTR when interrupted; ENOSPC and the like. After a failure what there is of it is only good
-/// for the trash.
-Status makePlain(const MakePlain& what, Interrupt& interrupt);
+/// Makes the tree, with the snapshot's attributes, times and hard links, and returns its link
+/// counts where they are known without a walk. Blocks for O(its size). EINTR when interrupted;
+/// ENOSPC and the like. After a failure what there is of it is only good for the trash.
+Expected<std::optional<LinkCounts>> makePlain(const MakePlain& what, Interrupt& interrupt);
 
 }  // namespace kilnfs

@@ -62,8 +62,7 @@ struct Materializer::Item {
   Error error;          // why it failed last; guarded by the Materializer's mutex
 };
 
-Materializer::Materializer(Core& core,
-                           std::function<void(const Id&, const Snapshot& sealed)> placed)
+Materializer::Materializer(Core& core, Placed placed)
     : core_(core), placed_(std::move(placed)), thread_([this] { threadMain(); }) {}
 
 Materializer::~Materializer() {
@@ -178,11 +177,11 @@ void Materializer::threadMain() {
 
 Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
   const Area& area = core_.layout.resultTmp();
-  Status ok =
+  auto links =
       makePlain({*item->snapshot, area, name, core_.mode, item->shared, {}}, item->interrupt);
-  if (ok) ok = place(item, name);
+  Status ok = links ? place(item, name) : Status(Failure(links.error()));
   if (ok) {
-    placed_(item->id, *item->snapshot);
+    placed_(item->id, *item->snapshot, std::move(*links));
     return {};
   }
   if (!item->interrupt.raised()) {

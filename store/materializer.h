@@ -29,8 +29,11 @@ namespace kilnfs {
 /// Thread-safe. Its snapshots must be gone before the Core is.
 class Materializer {
  public:
-  /// `placed` is called, on a thread of its own, when a result is plain and in its place.
-  Materializer(Core& core, std::function<void(const Id&, const Snapshot& sealed)> placed);
+  /// Called, on a thread of its own, when a result is plain and in its place; with its link counts,
+  /// where known.
+  using Placed =
+      std::function<void(const Id&, const Snapshot& sealed, std::optional<LinkCounts> links)>;
+  Materializer(Core& core, Placed placed);
   /// Makes plain what is left, as far as that goes. What fails is tried again at the next start.
   ~Materializer();
   Materializer(const Materializer&) = delete;
@@ -71,7 +74,7 @@ class Materializer {
   Status place(const ItemPtr& item, const std::string& name);
 
   Core& core_;
-  const std::function<void(const Id&, const Snapshot&)> placed_;
+  const Placed placed_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable idle_;

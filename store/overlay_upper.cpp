@@ -222,12 +222,39 @@ class Translator {
     if (errno != EMLINK && errno != EPERM) return failErrno("link " + inQuotes(name));
     const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (!source.valid()) return failErrno("open " + inQuotes(name));
+    if (auto ok = base_->countLinks(); !ok) return ok;
+    if (base_->linksInside(id) > 1) return linkToCopy(id, source.get(), to, name);
     if (auto ok = copyNode(source.get(), to, name); !ok) return ok;
     struct stat copy = {};
     if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
     cow_->setOrigin(backingId(copy), id);
     return {};
   }
+
+  /// There are as many links to the base's file as the file system allows: all of its names stand
+  /// for a copy, those that were linked before as well.
+  Status linkToCopy(const BackingId& id, int source, int to, const std::string& name) {
+    auto group = cow_->group(id);
+    if (!group) {
+      group.emplace();
+      group->file = nextSide();
+      if (auto ok = copyNode(source, upper_.areaFd, group->file); !ok) return ok;
+      sides_.push_back(group->file);
+      struct stat st = {};
+      if (::fstatat(upper_.areaFd, group->file.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return failErrno("stat");
+      }
+      group->id = backingId(st);
+      group->links = base_->linksInside(id);
+      cow_->setGroup(id, *group);
+    }
+    if (::linkat(upper_.areaFd, group->file.c_str(), to, name.c_str(), 0) != 0) {
+      return failErrno("link " + inQuotes(name));
+    }
+    return {};
+  }
+
+  std::string nextSide() const { return fmt::format("{}overlay.{}", upper_.side, sides_.size()); }
 
   // -- files with several names in the base that were changed
 
@@ -241,7 +268,7 @@ class Translator {
     for (const OverlayIndex::File& file : index_.files()) {
       if (file.namesBelowStubs == 0) continue;
       CopyOnWrite::Group group;
-      group.file = fmt::format("{}overlay.{}", upper_.side, sides_.size());
+      group.file = nextSide();
       group.id = file.id;
       group.links = static_cast<nlink_t>(file.namesBelowStubs + file.names.size());
       if (::renameat(index_.fd(), file.entry.c_str(), upper_.areaFd, group.file.c_str()) != 0) {
@@ -268,8 +295,10 @@ class Translator {
     if (::linkat(AT_FDCWD, procPath(file.lower.get()).c_str(), upper_.areaFd, side.c_str(),
                  AT_SYMLINK_FOLLOW) != 0 ||
         ::renameat(upper_.areaFd, side.c_str(), dir->get(), name.c_str()) != 0) {
+      const bool full = errno == EMLINK;
       const Failure failure = failErrno("link " + inQuotes(name));
       ::unlinkat(upper_.areaFd, side.c_str(), 0);
+      if (full) return {};  // it leads to the changed file, for which the base's would stand
       return failure;
     }
     const struct timespec times[2] = {before.st_atim, before.st_mtim};

@@ -169,11 +169,9 @@ void Results::keep(std::shared_ptr<Snapshot> snapshot) {
   if (recent_.size() > kKept) recent_.pop_front();
 }
 
-void Results::placed(const Id& id, const Snapshot& sealed) {
+void Results::placed(const Id& id, const Snapshot& sealed, std::optional<LinkCounts> links) {
   core_.manifests.recordLater(id);
   auto now = open(id);
-  // A link is the same file, so it is counted already.
-  auto links = core_.mode == Mode::hardlink ? sealed.knownLinks() : std::nullopt;
   const std::lock_guard lock(mutex_);
   std::erase_if(recent_, [&](const auto& kept) { return kept.get() == &sealed; });
   if (!links || !isDirectory(core_.layout.result(), id.str())) return;

@@ -15,8 +15,9 @@ namespace kilnfs {
 class Results {
  public:
   explicit Results(Core& core)
-      : core_(core),
-        materializer_(core, [this](const Id& id, const Snapshot& sealed) { placed(id, sealed); }) {}
+      : core_(core), materializer_(core, [this](const Id& id, const Snapshot& sealed, auto links) {
+          placed(id, sealed, std::move(links));
+        }) {}
   /// Makes plain what is left, and writes what touch() has collected.
   ~Results();
   /// Takes over the results that the last session left sealed. Before anything else.
@@ -80,7 +81,7 @@ class Results {
   Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
   Expected<std::shared_ptr<Snapshot>> basis(const Id& id);
   void keep(std::shared_ptr<Snapshot> snapshot);
-  void placed(const Id& id, const Snapshot& sealed);
+  void placed(const Id& id, const Snapshot& sealed, std::optional<LinkCounts> links);
   bool madeByObuilder(const Id& id) const;
   Expected<std::vector<Id>> withChildren(const Id& id, bool recursive);
   Status removeAll(const std::vector<Id>& order);

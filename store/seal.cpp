@@ -1,9 +1,11 @@
 #include "store/seal.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <set>
 
 #include "store/base/directory_names.h"
@@ -23,24 +25,24 @@ class Sealer {
   explicit Sealer(Workspace& workspace)
       : workspace_(workspace),
         cow_(*workspace.cow()),
+        stubs_(cow_.stubs()),
         groups_(cow_.groups()),
-        sideFd_(workspace.beside().first) {}
+        sideFd_(workspace.beside().first) {
+    for (const auto& [id, group] : groups_) {
+      if (!group.file.empty()) copies_[group.id] = id;
+    }
+  }
 
   Expected<Sealed> seal(RootStub mayStay) {
-    auto root = workspace_.open("", O_RDONLY | O_DIRECTORY);
-    if (!root) return Failure(root.error());
-    struct stat st = {};
-    if (::fstat(root->get(), &st) != 0) return failErrno("stat");
     Status ok;
-    if (const auto stub = cow_.stub(backingId(st)); !stub) {
-      ok = walkOwn(root->get(), "");
-    } else if (mayStay == RootStub::stays) {
-      sealed_.stubs.push_back({"", stub->path, backingId(st)});
-    } else {
-      ok = ownLevel(root->get(), "", stub->path);
-      keepTimes(root->get(), st);
-    }
-    if (ok) ok = ownReplaced();
+    // Names of a file that got a copy on the way may have been met before.
+    do {
+      found_ = false;
+      sealed_ = {};
+      placed_.clear();
+      ownLinks_.clear();
+      ok = pass(mayStay);
+    } while (ok && found_);
     if (!ok) return Failure(ok.error());
     sealed_.links = links();
     removeSideFiles(workspace_);
@@ -48,6 +50,24 @@ class Sealer {
   }
 
  private:
+  Status pass(RootStub mayStay) {
+    auto root = workspace_.open("", O_RDONLY | O_DIRECTORY);
+    if (!root) return Failure(root.error());
+    struct stat st = {};
+    if (::fstat(root->get(), &st) != 0) return failErrno("stat");
+    Status ok;
+    if (const auto stub = stubs_.find(backingId(st)); stub == stubs_.end()) {
+      ok = walkOwn(root->get(), "");
+    } else if (mayStay == RootStub::stays) {
+      sealed_.stubs.push_back({"", stub->second.path, backingId(st)});
+    } else {
+      ok = ownLevel(root->get(), "", std::string(stub->second.path));
+      keepTimes(root->get(), st);
+      stubs_.erase(backingId(st));
+    }
+    return ok ? ownReplaced() : ok;
+  }
+
   Status walkOwn(int fd, const std::string& path) {
     auto names = directoryNames(fd);
     if (!names) return Failure(names.error());
@@ -72,13 +92,17 @@ class Sealer {
     if (S_ISDIR(st.st_mode)) {
       auto child = openDirectory(fd, name);
       if (!child) return Failure(child.error());
-      const auto stub = cow_.stub(id);
-      if (!stub) return walkOwn(child->get(), pathBelow(path, name));
-      sealed_.stubs.push_back({pathBelow(path, name), stub->path, id});
+      const auto stub = stubs_.find(id);
+      if (stub == stubs_.end()) return walkOwn(child->get(), pathBelow(path, name));
+      sealed_.stubs.push_back({pathBelow(path, name), stub->second.path, id});
       return {};
     }
-    if (const auto group = groups_.find(id);
-        group != groups_.end() && !group->second.file.empty()) {
+    if (const auto copy = copies_.find(id); copy != copies_.end()) {
+      ++placed_[copy->second];
+      return {};
+    }
+    if (const auto group = groups_.find(id); group != groups_.end() && isReplaced(group->second)) {
+      ++placed_[id];
       return putInPlace(fd, name, group->second);
     }
     if (cow_.isShared(id)) {
@@ -89,9 +113,10 @@ class Sealer {
     return {};
   }
 
+  static bool isReplaced(const CopyOnWrite::Group& group) { return !group.file.empty(); }
+
   /// A name that still leads to the snapshot's file gets the one that replaced it.
   Status putInPlace(int fd, const std::string& name, const CopyOnWrite::Group& group) {
-    ++inPlace_;
     const std::string side = workspace_.beside().second + "seal";
     if (::linkat(sideFd_, group.file.c_str(), sideFd_, side.c_str(), 0) == 0 &&
         ::renameat(sideFd_, side.c_str(), fd, name.c_str()) == 0) {
@@ -105,9 +130,10 @@ class Sealer {
   // Names of replaced files that are below stubs: those directories can't be taken over as they
   // are. Finding them is a walk over what the stubs stand for, so only where there must be some.
   Status ownReplaced() {
-    size_t names = 0;
-    for (const auto& [id, group] : groups_) names += group.file.empty() ? 0 : group.links;
-    if (inPlace_ >= names) return {};
+    const bool all = std::all_of(groups_.begin(), groups_.end(), [this](const auto& each) {
+      return !isReplaced(each.second) || placed_[each.first] >= each.second.links;
+    });
+    if (all) return {};
     std::vector<Sealed::Stub> stubs;
     stubs.swap(sealed_.stubs);
     for (const Sealed::Stub& stub : stubs) {
@@ -120,6 +146,7 @@ class Sealer {
       auto to = workspace_.open(stub.path, O_RDONLY | O_DIRECTORY);
       if (!to) return Failure(to.error());
       if (auto ok = ownBelow(to->get(), stub.path, stub.snapshot); !ok) return ok;
+      stubs_.erase(stub.placeholder);
     }
     return {};
   }
@@ -143,7 +170,7 @@ class Sealer {
         holds = *inner || holds;
       } else {
         const auto group = groups_.find(backingId(st));
-        holds = holds || (group != groups_.end() && !group->second.file.empty());
+        holds = holds || (group != groups_.end() && isReplaced(group->second));
       }
     }
     if (holds) replacedBelow_.insert(path);
@@ -183,25 +210,52 @@ class Sealer {
       }
       if (::fstat(child->get(), &st) != 0) return failErrno("stat");
       sealed_.stubs.push_back({pathBelow(path, name), pathBelow(snapshot, name), backingId(st)});
+      stubs_[backingId(st)] = {pathBelow(snapshot, name), false};
     }
     return {};
   }
 
   Status linkFile(int from, int to, const std::string& name, const struct stat& st) {
     const BackingId id = backingId(st);
-    if (const auto group = groups_.find(id);
-        group != groups_.end() && !group->second.file.empty()) {
-      if (::linkat(sideFd_, group->second.file.c_str(), to, name.c_str(), 0) == 0) return {};
-      return failErrno("put a changed file in place");
+    if (const auto group = groups_.find(id); group == groups_.end() || !isReplaced(group->second)) {
+      if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
+        sealed_.shared.insert(id);
+        cow_.addShared(id);
+        return {};
+      }
+      if (errno != EMLINK && errno != EPERM) return failErrno("link");
+      const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+      if (!source.valid()) return failErrno("open " + inQuotes(name));
+      auto names = namesOf(id, st);
+      if (!names) return Failure(names.error());
+      if (*names < 2) return copyNode(source.get(), to, name);
+      if (auto ok = replace(id, source.get(), *names); !ok) return ok;
     }
-    if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
-      sealed_.shared.insert(id);
-      return {};
-    }
-    if (errno != EMLINK && errno != EPERM) return failErrno("link");
-    const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-    if (!source.valid()) return failErrno("open " + inQuotes(name));
-    return copyNode(source.get(), to, name);
+    ++placed_[id];
+    if (::linkat(sideFd_, groups_[id].file.c_str(), to, name.c_str(), 0) == 0) return {};
+    return failErrno("put a changed file in place");
+  }
+
+  /// How many names a file of the snapshot has in the workspace.
+  Expected<nlink_t> namesOf(const BackingId& id, const struct stat& st) const {
+    if (const auto group = groups_.find(id); group != groups_.end()) return group->second.links;
+    if (st.st_nlink < 2) return nlink_t{1};
+    if (auto ok = cow_.base()->countLinks(); !ok) return Failure(ok.error());
+    return cow_.base()->linksInside(id);
+  }
+
+  /// There are as many links to a file as the file system allows: a copy replaces it under all of
+  /// its names, as if it had been changed. Else it would be two files from now on.
+  Status replace(const BackingId& id, int source, nlink_t names) {
+    const std::string file = fmt::format("{}links.{}", workspace_.beside().second, groups_.size());
+    if (auto ok = copyNode(source, sideFd_, file); !ok) return ok;
+    struct stat st = {};
+    if (::fstatat(sideFd_, file.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
+    groups_[id] = {file, backingId(st), names};
+    copies_[backingId(st)] = id;
+    cow_.setGroup(id, groups_[id]);  // with it the file goes in the end
+    found_ = true;
+    return {};
   }
 
   /// The counts of the new tree follow from the snapshot's, if those are known.
@@ -210,7 +264,11 @@ class Sealer {
     if (!counts) return std::nullopt;
     for (const auto& [id, group] : groups_) {
       counts->erase(id);
-      if (group.links > 1) (*counts)[group.file.empty() ? id : group.id] = group.links;
+      const auto placed = placed_.find(id);
+      const nlink_t names = !isReplaced(group)        ? group.links
+                            : placed != placed_.end() ? placed->second
+                                                      : 0;
+      if (names > 1) (*counts)[isReplaced(group) ? group.id : id] = names;
     }
     for (const auto& [id, links] : ownLinks_) {
       if (links > 1) (*counts)[id] = links;
@@ -219,11 +277,14 @@ class Sealer {
   }
 
   Workspace& workspace_;
-  const CopyOnWrite& cow_;
-  const std::unordered_map<BackingId, CopyOnWrite::Group, HashBackingId> groups_;
+  CopyOnWrite& cow_;
+  std::unordered_map<BackingId, CopyOnWrite::Stub, HashBackingId> stubs_;  // those that are left
+  std::unordered_map<BackingId, CopyOnWrite::Group, HashBackingId> groups_;
+  std::unordered_map<BackingId, BackingId, HashBackingId> copies_;  // what they are copies of
   const int sideFd_;
   Sealed sealed_;
-  size_t inPlace_ = 0;                   // names of replaced files that were met
+  LinkCounts placed_;                    // by what was replaced: names that are links to the copy
+  bool found_ = false;                   // in this pass: one more that had to be replaced
   std::set<std::string> replacedBelow_;  // directories of the snapshot
   LinkCounts ownLinks_;
 };

@@ -209,7 +209,9 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Status shareFile(int from, int to, const std::string& name);
   Status copyUp(Inode& inode, std::optional<uint64_t> keep);
   Status copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep);
-  Status replaceGroup(Inode& inode, int from, std::optional<uint64_t> keep);
+  Status replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep);
+  Expected<bool> hasSeveralNames(const BackingId& file, const struct stat& st) const;
+  Status linkToCopy(const BackingId& file, int from, int to, const std::string& name);
   void becomes(Inode& inode, const BackingId& now);
   void moveReaders(Inode& inode, int to);
   CopyOnWrite::Group groupOf(const BackingId& file) const;

@@ -45,12 +45,9 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   const auto from = openBacking(inode, O_PATH);
   if (!from) return Failure(from.error());
   const int source = from->fd.get();
-  if (auto ok = from->attributes.st_nlink > 1 ? cow_->base()->countLinks() : Status(); !ok) {
-    return ok;
-  }
-  const bool grouped = cow_->group(inode.backing()).has_value() ||
-                       (from->attributes.st_nlink > 1 && groupOf(inode.backing()).links > 1);
-  if (grouped) return replaceGroup(inode, source, keep);
+  const auto several = hasSeveralNames(inode.backing(), from->attributes);
+  if (!several) return Failure(several.error());
+  if (*several) return replaceGroup(inode.backing(), source, keep);
   if (keptFd(inode)) return copyUpUnnamed(inode, source, keep);
   const auto [sideFd, prefix] = place_.beside();
   const std::string side = sideName(prefix);
@@ -88,19 +85,49 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   return {};
 }
 
+/// Of a file of the snapshot: whether it has, or had, more names than one in this tree.
+Expected<bool> Tree::hasSeveralNames(const BackingId& file, const struct stat& st) const {
+  // Counting is a walk over the snapshot: only where the count on disk allows for a second name.
+  if (auto ok = st.st_nlink > 1 ? cow_->base()->countLinks() : Status(); !ok) {
+    return Failure(ok.error());
+  }
+  return cow_->group(file).has_value() || (st.st_nlink > 1 && groupOf(file).links > 1);
+}
+
 // All names of the file stand for the copy from now on, those below stubs too.
-Status Tree::replaceGroup(Inode& inode, int from, std::optional<uint64_t> keep) {
-  auto group = groupOf(inode.backing());
+Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep) {
+  auto group = groupOf(file);
   const auto [sideFd, prefix] = place_.beside();
   group.file = sideName(prefix);
   if (auto ok = copyNode(from, sideFd, group.file, keep); !ok) return ok;
   const auto made = openBeneath(sideFd, group.file, O_PATH | O_NOFOLLOW);
   struct stat st;
-  if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
+  struct stat original;
+  if (!made || ::fstat(made->get(), &st) != 0 || ::fstat(from, &original) != 0) return fail(EIO);
   group.id = backingId(st);
-  cow_->keepChangeTime(group.id, changeTimeOf(inode, from), st);
-  cow_->setGroup(inode.backing(), std::move(group));
-  moveReaders(inode, made->get());
+  cow_->keepChangeTime(group.id, cow_->changeTime(file, original), st);
+  cow_->setGroup(file, std::move(group));
+  if (const InodePtr known = find(file)) moveReaders(*known, made->get());
+  return {};
+}
+
+// There are as many links to the snapshot's file as the file system allows. Its other names in this
+// tree must not stay behind: all of them stand for the copy, and one more is a link to that.
+Status Tree::linkToCopy(const BackingId& file, int from, int to, const std::string& name) {
+  auto group = cow_->group(file);
+  if (!group || group->file.empty()) {
+    if (auto ok = replaceGroup(file, from, std::nullopt); !ok) return ok;
+    group = cow_->group(file);
+  }
+  const int sideFd = place_.beside().first;
+  struct stat before;
+  struct stat after;
+  if (::fstatat(sideFd, group->file.c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0 ||
+      ::linkat(sideFd, group->file.c_str(), to, name.c_str(), 0) != 0 ||
+      ::fstatat(to, name.c_str(), &after, AT_SYMLINK_NOFOLLOW) != 0) {
+    return fail(errno);
+  }
+  cow_->keepChangeTime(group->id, cow_->changeTime(group->id, before), after);
   return {};
 }
 

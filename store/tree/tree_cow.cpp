@@ -225,6 +225,9 @@ Status Tree::shareFile(int from, int to, const std::string& name) {
   // Too many links, or none allowed (protected_hardlinks): an own file from the start.
   const auto source = openBeneath(from, name, O_PATH | O_NOFOLLOW);
   if (!source) return Failure(source.error());
+  const auto several = hasSeveralNames(backingId(st), st);
+  if (!several) return Failure(several.error());
+  if (*several) return linkToCopy(backingId(st), source->get(), to, name);
   if (auto ok = copyNode(source->get(), to, name); !ok) return ok;
   struct stat copy;
   if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);

@@ -20,7 +20,9 @@ class NativeBuild : public ::testing::Test {
     ASSERT_EQ(::mkdir(here().c_str(), 0755), 0);
   }
   std::string here() const { return dir_ / "here"; }
-  void start() { builds_ = std::make_unique<BuildStore>(here(), std::vector<std::string>{}); }
+  void start(const std::vector<std::string>& options = {}) {
+    builds_ = std::make_unique<BuildStore>(here(), options);
+  }
   Ran build(const std::string& id, const std::string& base, const std::string& script) {
     return builds_->build(id, base, script);
   }
@@ -45,6 +47,39 @@ class NativeBuild : public ::testing::Test {
   TempDir dir_;
   std::unique_ptr<BuildStore> builds_;
 };
+
+// ext4 takes 65,000 links to a file. The names that it has in a result are one file all the same.
+TEST_F(NativeBuild, NamesOfAFileThatHasAllItsLinksStayTogether) {
+  start({"mode=hardlink"});
+  ASSERT_EQ(build("base", "", "mkdir a b c; echo l >a/1; ln a/1 b/2; ln a/1 c/3").status, 0);
+  const std::string file = builds_->store() + "/result/base/a/1";
+  const std::string full = builds_->store() + "/full";
+  ASSERT_EQ(::mkdir(full.c_str(), 0755), 0);
+  int links = 0;
+  while (links < 66000 && ::link(file.c_str(), (full + "/" + std::to_string(links)).c_str()) == 0) {
+    ++links;
+  }
+  const auto areOne = [this](const std::string& id, const std::string& content) {
+    EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+    const std::string in = "cd " + builds_->store() + "/result/" + id + "; ";
+    EXPECT_EQ(shell(in + "stat -c %i a/1 b/2 c/3 | sort -u | wc -l").output, "1\n") << id;
+    EXPECT_EQ(shell(in + "cat a/1 b/2 c/3").output, content + content + content) << id;
+    EXPECT_EQ(shell("stat -c %h " + builds_->mnt() + "/results/" + id + "/b/2").output, "3\n");
+  };
+  for (const char* free : {"", "0", "1"}) {
+    const std::string name = std::string("x") + free;
+    if (*free != 0) {
+      ASSERT_EQ(::unlink((full + "/" + free).c_str()), 0);
+    }
+    const Ran linked = build(name, "base", "echo n >a/new; echo n >b/new");
+    ASSERT_EQ(linked.status, 0) << linked.output;
+    areOne(name, "l\n");
+    const Ran changed = build(name + ".changed", "base", "echo m >>a/1; echo n >b/new");
+    ASSERT_EQ(changed.status, 0) << changed.output;
+    areOne(name + ".changed", "l\nm\n");
+    areOne("base", "l\n");
+  }
+}
 
 TEST_F(NativeBuild, WhoLooksThroughTheMountSeesTheSameTreeAtOnce) {
   start();
