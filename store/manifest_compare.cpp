@@ -63,10 +63,15 @@ class Comparison {
     return meet();
   }
 
+  // Of what is there.
+  static bool saysNothing(const Error& error) {
+    return error.code == EINTR || isShortage(error.code);
+  }
+
   Status meet() {
     const std::string path = walk_.path();
     auto entry = describer_.describe(item_, path, interrupt_);
-    if (!entry && entry.error().code == EINTR) return Failure(entry.error());
+    if (!entry && saysNothing(entry.error())) return Failure(entry.error());
     const bool isDirectory = S_ISDIR(item_.attributes.st_mode);
     if (!entry) {
       found_.push_back("can't be read: " + entry.error().message);
@@ -142,7 +147,7 @@ class Comparison {
     }
     if (now) {
       auto more = walk_.next(item_);
-      if (!more && more.error().code == EINTR) return Failure(more.error());
+      if (!more && saysNothing(more.error())) return Failure(more.error());
       if (!more) found_.push_back("can't be read: " + more.error().message);
       now_ = more && *more;
     }

@@ -55,10 +55,10 @@ Results::~Results() {
 
 Status Results::begin(const Id& id, const std::optional<Id>& base) {
   const std::lock_guard lock(mutex_);
-  const auto there = storesLocked(id);
+  const auto there = stores(id);
   if (!there) return Failure(there.error());
   if (*there) return fail(EEXIST, fmt::format("result {} exists", id.str()));
-  const auto based = base ? storesLocked(*base) : Expected<bool>(true);
+  const auto based = base ? stores(*base) : Expected<bool>(true);
   if (!based) return Failure(based.error());
   if (!*based) return fail(ENOENT, fmt::format("base {}: no such result", base->str()));
   if (!building_.insert(id.str()).second) {
@@ -197,7 +197,7 @@ std::shared_ptr<Snapshot> Results::open(const Id& id) const {
 Expected<std::shared_ptr<Snapshot>> Results::findLocked(const Id& id) {
   auto sealed = materializer_.find(id);
   if (!sealed) {
-    const auto there = storesLocked(id);
+    const auto there = stores(id);
     if (!there) return Failure(there.error());
     if (!*there) return sealed;
   }
@@ -229,21 +229,25 @@ Expected<std::shared_ptr<Snapshot>> Results::basis(const Id& id) {
 
 Expected<std::vector<Id>> Results::withChildren(const Id& id, bool recursive) {
   std::vector<Id> order = {id};  // a parent before its children
+  std::set<Id> seen = {id};
   for (size_t i = 0; i < order.size(); ++i) {
     const Id parent = order[i];
     auto children = core_.database->children(parent.str());
     if (!children) return Failure(children.error());
+    const auto unread = unreadOver(parent.str());
+    if (!unread) return Failure(unread.error());
+    children->insert(children->end(), unread->begin(), unread->end());
     for (const std::string& child : *children) {
       auto name = Id::parse(child, "id");
       // One that can't be read is still there.
-      if (!name || !storesLocked(*name).value_or(true)) continue;
+      if (!name || !stores(*name).value_or(true)) continue;
       if (!recursive) {
         return fail(ENOTEMPTY,
                     fmt::format("{} has results built on it ({}): delete those first, or "
                                 "use delete --recursive",
                                 id.str(), child));
       }
-      order.push_back(*name);
+      if (seen.insert(*name).second) order.push_back(*name);
     }
   }
   return order;
@@ -267,9 +271,10 @@ std::shared_ptr<Snapshot> Results::letGo(const Id& id) {
 Status Results::discard(const Id& id) {
   const auto held = letGo(id);
   if (auto ok = materializer_.remove(id); ok || ok.error().code != ENOENT) return ok;
-  if (const auto unread = unread_.find(id.str()); unread != unread_.end()) {
-    auto ok = core_.trash.take(core_.layout.resultTmp(), unread->second);
-    if (ok) unread_.erase(unread);
+  if (const auto unread = unreadTree(id)) {
+    auto ok = core_.trash.take(core_.layout.resultTmp(), *unread);
+    const std::lock_guard lock(unreadMutex_);
+    if (ok) unread_.erase(id.str());
     return ok;
   }
   return core_.trash.take(core_.layout.result(), id.str(), held.get());
@@ -278,8 +283,8 @@ Status Results::discard(const Id& id) {
 Status Results::remove(const Id& id, bool recursive) {
   const std::lock_guard lock(mutex_);
   // One that can't be read may go all the same: somebody asks for it by name.
-  const auto there = storesLocked(id);
-  if (!there && unread_.count(id.str()) == 0) return Failure(there.error());
+  const auto there = stores(id);
+  if (!there && !unreadTree(id)) return Failure(there.error());
   if (there && !*there) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
   auto order = withChildren(id, recursive);
   if (!order) return Failure(order.error());

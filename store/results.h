@@ -77,7 +77,7 @@ class Results {
   /// Forgets the result's snapshots; gives the one that is in result/, if somebody has it.
   std::shared_ptr<Snapshot> letGo(const Id& id);
   Status discard(const Id& id);
-  Expected<bool> storesLocked(const Id& id) const;
+  std::optional<std::string> unreadTree(const Id& id) const;
   Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
   Expected<std::shared_ptr<Snapshot>> basis(const Id& id);
   void keep(std::shared_ptr<Snapshot> snapshot);
@@ -87,14 +87,16 @@ class Results {
   Status removeAll(const std::vector<Id>& order);
   std::string useOfLocked(const Id& id) const;
   Status refuseNeeded(const Id& id) const;
-  Status refuseLaidOver(const Id& base) const;
+  Expected<std::vector<std::string>> unreadOver(const std::string& base) const;
 
   Core& core_;
-  mutable std::mutex mutex_;
-  /// Sealed results that could not be read at the start, and their trees' names. Guarded by mutex_,
-  /// as what follows.
+  /// Not mutex_, which is held over deletions: whether a result is stored is asked all the time.
+  mutable std::mutex unreadMutex_;
+  /// Sealed results that could not be read at the start, and their trees' names. Guarded by
+  /// unreadMutex_.
   std::map<std::string, std::string> unread_;
-  std::set<std::string> building_;
+  mutable std::mutex mutex_;
+  std::set<std::string> building_;    // guarded by mutex_, as what follows
   std::multiset<std::string> bases_;  // of builds in progress
   std::unordered_map<std::string, std::weak_ptr<Snapshot>> known_;
   /// Of those in known_ that somebody got to know while they were sealed, as they are now.

@@ -73,7 +73,7 @@ Status Results::load() {
       // What can't be read today may be read tomorrow.
       spdlog::error("recovery: {} can't be read now: {}: it is not shown until the next start",
                     inQuotes(row.id), ok.error().message);
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(unreadMutex_);
       unread_.emplace(row.id, row.tmp);
     } else if (!ok) {
       spdlog::error("recovery: {} can't be read any more and is dropped: {}", inQuotes(row.id),

@@ -10,15 +10,16 @@
 
 namespace kilnfs {
 
-Expected<bool> Results::stores(const Id& id) const {
-  const std::lock_guard lock(mutex_);
-  return storesLocked(id);
+std::optional<std::string> Results::unreadTree(const Id& id) const {
+  const std::lock_guard lock(unreadMutex_);
+  const auto found = unread_.find(id.str());
+  return found != unread_.end() ? std::optional(found->second) : std::nullopt;
 }
 
-Expected<bool> Results::storesLocked(const Id& id) const {
-  if (unread_.count(id.str()) != 0) {
+Expected<bool> Results::stores(const Id& id) const {
+  if (unreadTree(id)) {
     return fail(EIO, fmt::format("{} is stored, but could not be read when the store was opened: "
-                                 "the next start tries again; or delete it",
+                                 "the next start tries again; `delete` gives it up",
                                  id.str()));
   }
   if (materializer_.has(id)) return true;
@@ -30,7 +31,7 @@ Expected<bool> Results::storesLocked(const Id& id) const {
 
 Status Results::setPinned(const Id& id, bool pinned) {
   const std::lock_guard lock(mutex_);
-  if (!has(id) && unread_.count(id.str()) == 0) {
+  if (!has(id) && !unreadTree(id)) {
     // A pin may outlast its result.
     auto pins = core_.database->pins();
     if (!pins) return Failure(pins.error());
@@ -80,7 +81,7 @@ Status Results::removeUnused(const Id& id) {
 
 Expected<bool> Results::isMissing(const Id& id, bool forget) {
   const std::lock_guard lock(mutex_);
-  const auto there = storesLocked(id);
+  const auto there = stores(id);
   if (!there) return there;
   // What is being saved has its row first.
   if (*there || building_.count(id.str()) != 0) return false;
@@ -94,20 +95,23 @@ Expected<bool> Results::isMissing(const Id& id, bool forget) {
   return true;
 }
 
-/// Without what it lies over, a result that could not be read would be dropped at the next start.
-Status Results::refuseLaidOver(const Id& base) const {
-  if (unread_.empty()) return {};
+/// Those that could not be read and lie over it, be it their parent or further away: without it
+/// they would be dropped at the next start.
+Expected<std::vector<std::string>> Results::unreadOver(const std::string& base) const {
+  std::vector<std::string> found;
+  const auto unread = [this] {
+    const std::lock_guard lock(unreadMutex_);
+    return unread_;
+  }();
+  if (unread.empty()) return found;
   auto rows = core_.database->sealed();
   if (!rows) return Failure(rows.error());
   for (const SealedRow& row : *rows) {
     const bool over = std::any_of(row.stubs.begin(), row.stubs.end(),
-                                  [&](const auto& stub) { return stub.base == base.str(); });
-    if (!over || unread_.count(row.id) == 0) continue;
-    return fail(EBUSY, fmt::format("{}, which could not be read when the store was opened, lies "
-                                   "over it",
-                                   row.id));
+                                  [&](const auto& stub) { return stub.base == base; });
+    if (over && unread.count(row.id) != 0) found.push_back(row.id);
   }
-  return {};
+  return found;
 }
 
 Expected<std::string> Results::setAside(const Id& id) {
@@ -116,7 +120,13 @@ Expected<std::string> Results::setAside(const Id& id) {
   if (bases_.count(name) != 0) return fail(EBUSY, "a running build uses it as its base");
   // What is not plain yet may lie over it, and would not find it after a restart.
   if (materializer_.pending() > 0) return fail(EBUSY, "results are still being put in place");
-  if (auto ok = refuseLaidOver(id); !ok) return Failure(ok.error());
+  const auto over = unreadOver(name);
+  if (!over) return Failure(over.error());
+  if (!over->empty()) {
+    return fail(EBUSY, fmt::format("{}, which could not be read when the store was opened, lies "
+                                   "over it",
+                                   over->front()));
+  }
   const Area& state = core_.layout.state();
   if (::mkdirat(state.fd.get(), "bad", 0700) != 0 && errno != EEXIST) {
     return failErrno("make state/bad");

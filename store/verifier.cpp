@@ -83,12 +83,13 @@ Expected<std::vector<Verified>> Verifier::run(const std::vector<Id>& asked) {
 Expected<Verified> Verifier::check(const Id& id) {
   if (isDirectory(core_.layout.result(), id.str())) return compare(id);
   const auto there = results_.stores(id);
-  if (!there) {
-    return Verified{id.str(), Action::unreadable,
-                    there.error().message + (repair_ ? "; left where it is" : "")};
-  }
+  if (!there) return unreadable(id, there.error().message);
   if (!*there) return missing(id);
   return Verified{id.str(), Action::pending, "its files are not all in place yet"};
+}
+
+Verified Verifier::unreadable(const Id& id, const std::string& why) const {
+  return {id.str(), Action::unreadable, why + (repair_ ? "; left where it is" : "")};
 }
 
 Expected<Verified> Verifier::missing(const Id& id) {
@@ -108,8 +109,9 @@ Expected<Verified> Verifier::record(const Id& id, const std::string& note) {
   const Error& error = done.error();
   if (error.code == EINTR) return Failure(error);
   if (!results_.has(id)) return Verified{id.str(), Action::ok, "it was deleted meanwhile"};
-  Verified out{id.str(), Action::differs,
-               fmt::format("{}, and it can't be read: {}", note, error.message)};
+  const std::string why = fmt::format("{}, and it can't be read: {}", note, error.message);
+  if (isShortage(error.code)) return unreadable(id, why);
+  Verified out{id.str(), Action::differs, why};
   setAside(id, out);
   return out;
 }
@@ -122,19 +124,24 @@ Expected<Verified> Verifier::compare(const Id& id) {
   if (!manifest && manifest.error().code == EBADMSG) {
     return record(id, "what was recorded of it is damaged, so there is nothing to compare with");
   }
-  if (!manifest) return Failure(manifest.error());
+  if (!manifest) return unreadable(id, manifest.error().message);
   UniqueFd root(::openat(core_.layout.result().fd.get(), id.str().c_str(),
                          O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat st = {};
   if (!root.valid() || ::fstat(root.get(), &st) != 0) {
     if (errno == ENOENT) return Verified{id.str(), Action::ok, "it was deleted meanwhile"};
-    Verified out{id.str(), Action::differs, "can't be read: " + failErrno("open").value().message};
+    const Error error = failErrno("open").value();
+    if (isShortage(error.code)) return unreadable(id, error.message);
+    Verified out{id.str(), Action::differs, "can't be read: " + error.message};
     setAside(id, out);
     return out;
   }
   // Held to the end, so that no other directory can have its inode number.
   const UniqueFd held(::openat(root.get(), ".", O_PATH | O_CLOEXEC));
   auto differences = compareWithManifest(*manifest, std::move(root), interrupt_);
+  if (!differences && isShortage(differences.error().code)) {
+    return unreadable(id, differences.error().message);
+  }
   if (!differences) return Failure(differences.error());
   if (differences->empty()) {
     return Verified{id.str(), Action::ok,

@@ -28,6 +28,7 @@ class Verifier {
   Expected<Verified> compare(const Id& id);
   Expected<Verified> record(const Id& id, const std::string& note);
   Expected<Verified> missing(const Id& id);
+  Verified unreadable(const Id& id, const std::string& why) const;
   void setAside(const Id& id, Verified& found);
 
   Core& core_;

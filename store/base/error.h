@@ -33,6 +33,12 @@ using Failure = tl::unexpected<Error>;
 /// The symbolic name of an errno value ("ENOENT"); "EIO" for one that has no name.
 std::string errnoName(int code);
 
+/// Whether the code tells of a lack of memory, descriptors or space, and so says nothing about what
+/// was asked for.
+inline bool isShortage(int code) {
+  return code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOSPC || code == EDQUOT;
+}
+
 /// `bytes` in single quotes for messages and one-line files: what is not printable ASCII, and
 /// quotes and backslashes, are escaped as \xNN, so that a hostile name stays on its line.
 std::string inQuotes(std::string_view bytes);

@@ -179,6 +179,41 @@ TEST_P(UnreadTest, ItsBaseStays) {
   isWholeAtTheNextStart();
 }
 
+// Saved while its own base was not plain, it lies over that one's.
+TEST_P(UnreadTest, WhatItLiesOverStaysThoughItsBaseIsGone) {
+  close();
+  baseIs(0755);
+  open();
+  ASSERT_TRUE(ask("delete x").value("ok", false));  // another child
+  for (const char* name : {"between", "far"}) {
+    ASSERT_TRUE(store_->createLog(id(name)));
+    writeFile(path("result/") + name, "in the way");
+  }
+  ASSERT_TRUE(build("between", "base", [](Editor& e) { e.write("top", "between"); }));
+  ASSERT_TRUE(build("far", "between", [](Editor& e) { e.write("far", "far"); }));
+  std::filesystem::remove(path("result/between"));
+  close();
+  baseIs(0755);
+  open();
+  EXPECT_FALSE(store_->completeDeletes()) << "far is not made plain";
+  ASSERT_TRUE(exists(path("result/between/top")));
+  close();
+  std::filesystem::remove(path("result/far"));
+  baseIs(0200);
+  open();
+  ASSERT_EQ(store_->result(id("far")).error().code, EIO);
+  std::filesystem::remove_all(path("result/between"));
+  EXPECT_TRUE(verify(true).at("between").repaired);
+  EXPECT_EQ(ask("delete base").value("errno", ""), "ENOTEMPTY");
+  close();
+  baseIs(0755);
+  open();
+  ASSERT_TRUE(store_->hasResult(id("far")));
+  const auto tree = Tree::create(*store_->result(id("far")), 0);
+  EXPECT_EQ(readIn(*tree, "far"), "far");
+  EXPECT_EQ(readIn(*tree, "a/file"), "one");
+}
+
 TEST_P(UnreadTest, ItCanBePinned) {
   EXPECT_TRUE(ask("pin x").value("ok", false));
   EXPECT_EQ(ask("delete x").value("errno", ""), "EBUSY");

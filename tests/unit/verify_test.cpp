@@ -2,6 +2,7 @@
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,6 +101,29 @@ TEST_P(VerifyTest, ADamagedResultIsFoundAndSetAside) {
   EXPECT_EQ(verify().at("b").action, Action::ok);
   writeFile(path("result/b/b"), "content OF b");
   EXPECT_THAT(verify({}, true).at("b").why, HasSubstr("set aside as state/bad/b.1"));
+}
+
+// What says nothing of the result: a repair must not take it away for that.
+TEST_P(VerifyTest, NoResultIsSetAsideForALackOfDescriptors) {
+  make("a");
+  struct rlimit limit;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int used = ::dup(0);
+  ::close(used);
+  size_t unreadable = 0;
+  for (int free = 0; free < 12; ++free) {
+    const struct rlimit few = {static_cast<rlim_t>(used + free), limit.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+    Interrupt interrupt;
+    const auto found = store_->verify({id("a")}, true, interrupt);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ASSERT_TRUE(has("a")) << free << " free: " << (found ? found->at(0).why : "");
+    if (!found) continue;
+    EXPECT_FALSE(found->at(0).repaired);
+    unreadable += found->at(0).action == Action::unreadable ? 1 : 0;
+  }
+  EXPECT_GT(unreadable, 1U);
+  EXPECT_EQ(verify().at("a").action, Action::ok);
 }
 
 TEST_P(VerifyTest, WhatWasBuiltOnADamagedResultIsLookedAtToo) {
