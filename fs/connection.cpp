@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,6 +47,14 @@ bool isCut(int fd) {
   return ::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
 }
 
+// A pipe that nobody reads: it shows the error that an unmounted connection does.
+UniqueFd brokenPipe() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return {};
+  ::close(ends[0]);
+  return UniqueFd(ends[1]);
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Connection>> Connection::of(int fd, const std::string& mountpoint) {
@@ -54,22 +63,20 @@ Expected<std::unique_ptr<Connection>> Connection::of(int fd, const std::string& 
   std::unique_ptr<Connection> connection(new Connection(fd, mountpoint));
   connection->device_ = std::move(*device);
   connection->aborter_ = openAborter(connection->device_);
-  // One that was never mounted is to libfuse like one that is not any more.
-  connection->nowhere_ = UniqueFd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  if (!connection->nowhere_.valid()) {
-    connection->nowhere_ = UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  }
+  connection->nowhere_ = brokenPipe();
+  if (!connection->nowhere_.valid()) return failErrno("make a pipe");
   return connection;
 }
 
 bool Connection::isMounted() const {
   // Once it is gone its number may be another mount's.
-  if (isCut(fd_) && !aborted_) return false;
+  if (givenUp_ || (isCut(fd_) && !aborted_)) return false;
   const auto device = deviceAt(mountpoint_);
   return device && *device == device_;
 }
 
-Status Connection::detach() const {
+Status Connection::detach() {
+  const std::lock_guard lock(unmounting_);
   if (!isMounted()) return fail(ENOENT, mountpoint_ + " is not mounted any more");
   return detachMount(mountpoint_);
 }
@@ -88,8 +95,14 @@ Status Connection::abort() {
   return fail(ENOTSUP, "the connection of " + mountpoint_ + " can't be aborted");
 }
 
-void Connection::giveUp() const {
+void Connection::giveUp() {
+  const std::lock_guard lock(unmounting_);
+  const bool mounted = isMounted();
+  if (givenUp_.exchange(true)) return;
+  // First, so that nobody has to wait for us to write back what is mapped.
   ::dup3(nowhere_.get(), fd_, O_CLOEXEC);
+  if (!mounted) return;
+  if (auto done = detachMount(mountpoint_); !done) spdlog::warn("{}", done.error().message);
 }
 
 Status detachMount(const std::string& mountpoint) {

@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <tuple>
 
 #include "fs/connection.h"
 #include "fs/dispatch.h"
@@ -143,7 +142,6 @@ void FuseSession::end() {
   ended_ = true;
   mount_.finish();
   if (connection_) {
-    std::ignore = connection_->detach();
     fuse_session_exit(session_);  // else libfuse complains of what can't be answered any more
     connection_->giveUp();
   }

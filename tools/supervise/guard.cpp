@@ -20,10 +20,11 @@
 namespace kilnfs::supervise {
 namespace {
 
-constexpr int kParentDied = SIGUSR1;
+// One of those that queue: it is not lost behind another one that somebody has sent.
+const int kParentDied = SIGRTMIN;
 constexpr decltype(statfs::f_type) kControlFiles = 0x65735543;  // FUSE_CTL_SUPER_MAGIC
 
-// Blocked from the beginning: what is sent to the daemon's session or group is not meant for us.
+// What is sent to the daemon's session or group is not meant for us.
 void blockSignals(sigset_t& set) {
   sigfillset(&set);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
