@@ -247,7 +247,8 @@ class Sealer {
   /// There are as many links to a file as the file system allows: a copy replaces it under all of
   /// its names, as if it had been changed. Else it would be two files from now on.
   Status replace(const BackingId& id, int source, nlink_t names) {
-    const std::string file = fmt::format("{}links.{}", workspace_.beside().second, groups_.size());
+    // Not by the number of groups: a file whose names were counted is one already.
+    const std::string file = fmt::format("{}links.{}", workspace_.beside().second, copies_.size());
     if (auto ok = copyNode(source, sideFd_, file); !ok) return ok;
     struct stat st = {};
     if (::fstatat(sideFd_, file.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");

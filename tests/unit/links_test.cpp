@@ -235,6 +235,44 @@ TEST_P(LinksTest, OfAFileThatIsOpen) {
   isWhole("x", "LINKED");
 }
 
+using LinksOfTwo = LinksTest;
+INSTANTIATE_TEST_SUITE_P(OneFree, LinksOfTwo, ::testing::Values(1U));
+
+// Both are replaced while the result is sealed, and their number of names has changed before.
+TEST_P(LinksOfTwo, FullFilesThatHaveLostAName) {
+  ASSERT_TRUE(store_->build(id("two"), {}, User{}, interrupt_, [&](const auto& tmp) -> Status {
+    const std::string root = tmp->path();
+    for (const char* d : {"/r", "/s", "/t"}) std::filesystem::create_directory(root + d);
+    for (const std::string file : {"/one", "/two", "/changed"}) {
+      writeFile(root + "/r" + file, file);
+      for (const char* d : {"/s", "/t"}) {
+        std::filesystem::create_hard_link(root + "/r" + file, root + d + file);
+      }
+    }
+    std::filesystem::rename(root + "/r/changed", root + "/changed");
+    return {};
+  }));
+  for (const std::string file : {"one", "two"}) {
+    leaveLinks(result("two/r/" + file), GetParam());
+  }
+  const Status done = build("x", "two", [](Editor& e, const auto&) {
+    e.remove("r/one");
+    e.remove("r/two");
+    // So the directories of its other names can't be taken over as they are.
+    e.write("changed", "changed");
+  });
+  ASSERT_TRUE(done) << done.error().message;
+  for (const std::string file : {"one", "two"}) {
+    struct stat s = {};
+    struct stat t = {};
+    ASSERT_EQ(::stat(result("x/s/" + file).c_str(), &s), 0);
+    ASSERT_EQ(::stat(result("x/t/" + file).c_str(), &t), 0);
+    EXPECT_EQ(s.st_ino, t.st_ino) << file;
+    EXPECT_EQ(readFile(result("x/s/" + file)), "/" + file);
+  }
+  EXPECT_EQ(readFile(result("x/t/changed")), "changed");
+}
+
 INSTANTIATE_TEST_SUITE_P(Free, LinksTest, ::testing::Values(0U, 1U, 3U, 7U),
                          [](const auto& free) { return fmt::format("{}Free", free.param); });
 
