@@ -37,6 +37,13 @@ void CopyOnWrite::removeStub(const BackingId& placeholder) {
   }
 }
 
+void CopyOnWrite::forget(const BackingId& id) {
+  const std::unique_lock lock(mutex_);
+  stubs_.erase(id);
+  origins_.erase(id);
+  changeTimes_.erase(id);
+}
+
 std::optional<CopyOnWrite::Stub> CopyOnWrite::stub(const BackingId& placeholder) const {
   const std::shared_lock lock(mutex_);
   return valueOf(stubs_, placeholder);

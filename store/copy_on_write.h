@@ -46,6 +46,8 @@ class CopyOnWrite {
 
   void addStub(const BackingId& placeholder, Stub stub, const BackingId& origin);
   void removeStub(const BackingId& placeholder);
+  /// Of a placeholder or a copy that is gone before anybody has seen it.
+  void forget(const BackingId& id);
   std::optional<Stub> stub(const BackingId& placeholder) const;
   /// Whether the root itself is still a stub: nothing in the tree was changed.
   bool untouched() const;

@@ -203,10 +203,23 @@ class Tree : public std::enable_shared_from_this<Tree> {
   }
   Status fillStub(Inode& inode);
   Status showAs(const BackingId& id, int from, int to);
-  Status fillFrom(int from, int to, const std::string& path, Inode& inode);
-  Status shareDirectory(int from, int to, const std::string& path, const std::string& name,
-                        const Inode& inode);
-  Status shareFile(int from, int to, const std::string& name);
+  /// What a stub that becomes own has got so far.
+  struct Filled {
+    struct Name {
+      std::string name;
+      bool directory;
+      BackingId original;  // in the snapshot
+      BackingId now;       // the same, if it is a link to it or to what replaced it
+    };
+    std::vector<Name> names;
+    std::vector<off_t> cookies;  // of the snapshot's listing
+  };
+  Status fillFrom(int from, int to, const std::string& path, Filled& filled);
+  Expected<Filled::Name> shareDirectory(int from, int to, const std::string& path,
+                                        const std::string& name);
+  Expected<Filled::Name> shareFile(int from, int to, const std::string& name);
+  void emptyAgain(int to, const Filled& filled);
+  void followTo(int to, const Filled::Name& made, const Inode& parent);
   Status copyUp(Inode& inode, std::optional<uint64_t> keep);
   Status copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep);
   Status replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep);

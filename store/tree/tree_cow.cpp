@@ -129,18 +129,49 @@ Status Tree::fillStub(Inode& inode) {
   if (!from) return Failure(from.error());
   const auto to = openPlaceholder(inode, O_RDONLY | O_DIRECTORY);
   if (!to) return Failure(to.error());
+  Filled filled;
   Status ok;
   {
     const KeepTimes keep(*cow_, to->get());
-    ok = fillFrom(from->get(), to->get(), stub->path, inode);
+    ok = fillFrom(from->get(), to->get(), stub->path, filled);
   }
   if (ok && !stub->ownAttributes) ok = showAs(inode.backing(), from->get(), to->get());
-  if (!ok) return ok;
+  if (!ok) {
+    emptyAgain(to->get(), filled);
+    return ok;
+  }
+  for (const Filled::Name& made : filled.names) followTo(to->get(), made, inode);
+  rememberListing(inode, stub->path, std::move(filled.cookies));
   cow_->removeStub(inode.backing());
   DirectoryCache::ofProcess().drop(inode);
   const std::lock_guard lock(inodes_);
   inode.stub_ = false;
   return {};
+}
+
+// Still a stub, then: the links are only links, and nobody has seen what was made. The file system
+// gives the numbers of what is removed to what is made next, which must not be taken for it.
+void Tree::emptyAgain(int to, const Filled& filled) {
+  const KeepTimes keep(*cow_, to);
+  for (const Filled::Name& made : filled.names) {
+    ::unlinkat(to, made.name.c_str(), made.directory ? AT_REMOVEDIR : 0);
+    if (made.now != made.original) cow_->forget(made.now);
+  }
+}
+
+// An inode that is known as the snapshot's is from now on what was made for it.
+void Tree::followTo(int to, const Filled::Name& made, const Inode& parent) {
+  if (made.now == made.original) return;
+  const InodePtr known = find(made.original);
+  if (!known) return;
+  becomes(*known, made.now);
+  if (made.directory) {
+    const std::lock_guard lock(inodes_);
+    // The directory may have a name elsewhere only if the store was changed behind our back.
+    if (known->parent_.get() == &parent) known->stub_ = true;
+  } else if (const auto fd = openBeneath(to, made.name, O_PATH | O_NOFOLLOW)) {
+    moveReaders(*known, fd->get());
+  }
 }
 
 // `to`, which was the stub `id`, gets the attributes of the snapshot's directory.
@@ -153,49 +184,34 @@ Status Tree::showAs(const BackingId& id, int from, int to) {
   return {};
 }
 
-Status Tree::fillFrom(int from, int to, const std::string& path, Inode& inode) {
+Status Tree::fillFrom(int from, int to, const std::string& path, Filled& filled) {
   const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(::fcntl(from, F_DUPFD_CLOEXEC, 0)));
   if (!dir) return fail(errno);
-  Status ok;
-  std::vector<std::pair<std::string, bool>> made;  // and whether it is a directory
-  std::vector<off_t> cookies;
   for (;;) {
     errno = 0;
     const dirent* entry = ::readdir(dir.get());
     // Not the end, if it can't be read: what is missing would be missing in the result.
-    if (entry == nullptr && errno != 0) ok = fail(errno);
-    if (entry == nullptr) break;
+    if (entry == nullptr) return errno != 0 ? Status(fail(errno)) : Status();
     const std::string name = entry->d_name;
-    cookies.push_back(entry->d_off);
+    filled.cookies.push_back(entry->d_off);
     if (name == "." || name == "..") continue;
     bool directory = entry->d_type == DT_DIR;
     struct stat st;
     if (entry->d_type == DT_UNKNOWN) {
       if (::fstatat(from, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        ok = fail(errno);
-        break;
+        return fail(errno);
       }
       directory = S_ISDIR(st.st_mode);
     }
-    ok = directory ? shareDirectory(from, to, path.empty() ? name : path + "/" + name, name, inode)
-                   : shareFile(from, to, name);
-    if (!ok) break;
-    made.emplace_back(name, directory);
+    auto made = directory ? shareDirectory(from, to, path.empty() ? name : path + "/" + name, name)
+                          : shareFile(from, to, name);
+    if (!made) return Failure(made.error());
+    filled.names.push_back(std::move(*made));
   }
-  if (ok) {
-    rememberListing(inode, path, std::move(cookies));
-    return {};
-  }
-  // Still a stub, then, and empty again: the links are only links, and nobody has seen them. What
-  // was recorded of its subdirectories refers to directories that are gone.
-  for (const auto& [name, directory] : made) {
-    ::unlinkat(to, name.c_str(), directory ? AT_REMOVEDIR : 0);
-  }
-  return ok;
 }
 
-Status Tree::shareDirectory(int from, int to, const std::string& path, const std::string& name,
-                            const Inode& inode) {
+Expected<Tree::Filled::Name> Tree::shareDirectory(int from, int to, const std::string& path,
+                                                  const std::string& name) {
   struct stat found;
   struct stat placeholder;
   if (::fstatat(from, name.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
@@ -204,41 +220,35 @@ Status Tree::shareDirectory(int from, int to, const std::string& path, const std
   if (::fstatat(to, name.c_str(), &placeholder, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   cow_->addStub(backingId(placeholder), {path, false}, original);
   cow_->showChangeTime(backingId(placeholder), found.st_ctim);
-  const InodePtr known = find(original);
-  if (!known) return {};
-  becomes(*known, backingId(placeholder));
-  const std::lock_guard lock(inodes_);
-  // The directory may have a name elsewhere only if the store was changed behind our back.
-  if (known->parent_.get() == &inode) known->stub_ = true;
-  return {};
+  return Filled::Name{name, true, original, backingId(placeholder)};
 }
 
-Status Tree::shareFile(int from, int to, const std::string& name) {
+Expected<Tree::Filled::Name> Tree::shareFile(int from, int to, const std::string& name) {
   struct stat st;
   if (::fstatat(from, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  const BackingId original = backingId(st);
+  const Filled::Name link{name, false, original, original};
   if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
-    cow_->addShared(backingId(st));
-    cow_->showChangeTime(backingId(st), st.st_ctim);
-    return {};
+    cow_->addShared(original);
+    cow_->showChangeTime(original, st.st_ctim);
+    return link;
   }
   if (errno != EMLINK && errno != EPERM && errno != EACCES) return fail(errno);
   // Too many links, or none allowed (protected_hardlinks): an own file from the start.
   const auto source = openBeneath(from, name, O_PATH | O_NOFOLLOW);
   if (!source) return Failure(source.error());
-  const auto several = hasSeveralNames(backingId(st), st);
+  const auto several = hasSeveralNames(original, st);
   if (!several) return Failure(several.error());
-  if (*several) return linkToCopy(backingId(st), source->get(), to, name);
-  if (auto ok = copyNode(source->get(), to, name); !ok) return ok;
+  if (*several) {
+    if (auto ok = linkToCopy(original, source->get(), to, name); !ok) return Failure(ok.error());
+    return link;
+  }
+  if (auto ok = copyNode(source->get(), to, name); !ok) return Failure(ok.error());
   struct stat copy;
   if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
-  cow_->setOrigin(backingId(copy), backingId(st));
+  cow_->setOrigin(backingId(copy), original);
   cow_->keepChangeTime(backingId(copy), st.st_ctim, copy);
-  if (const InodePtr known = find(backingId(st))) {
-    const auto fd = openBeneath(to, name, O_PATH | O_NOFOLLOW);
-    becomes(*known, backingId(copy));
-    if (fd) moveReaders(*known, fd->get());
-  }
-  return {};
+  return Filled::Name{name, false, original, backingId(copy)};
 }
 
 }  // namespace kilnfs
