@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "store/base/directory_names.h"
@@ -43,6 +44,7 @@ class Sealer {
       ownLinks_.clear();
       ok = pass(mayStay);
     } while (ok && found_);
+    if (ok) ok = giveAttributes();
     if (!ok) return Failure(ok.error());
     sealed_.links = links();
     removeSideFiles(workspace_);
@@ -178,10 +180,21 @@ class Sealer {
   }
 
   Status ownBelow(int to, const std::string& path, const std::string& snapshot) {
-    if (auto ok = ownLevel(to, path, snapshot); !ok) return ok;
-    auto from = cow_.base()->open(snapshot, O_RDONLY | O_DIRECTORY);
-    if (!from) return Failure(from.error());
-    return copyAttributes(from->get(), to);
+    madeOwn_[path] = snapshot;
+    return ownLevel(to, path, snapshot);
+  }
+
+  /// Of the directories that ownBelow made own: not before the last pass has changed what is in
+  /// them, and from the leaves up, since their modes may lock us out.
+  Status giveAttributes() {
+    for (auto it = madeOwn_.rbegin(); it != madeOwn_.rend(); ++it) {
+      auto from = cow_.base()->open(it->second, O_RDONLY | O_DIRECTORY);
+      if (!from) return Failure(from.error());
+      auto to = workspace_.open(it->first, O_RDONLY | O_DIRECTORY);
+      if (!to) return Failure(to.error());
+      if (auto ok = copyAttributes(from->get(), to->get()); !ok) return ok;
+    }
+    return {};
   }
 
   /// One directory of the snapshot becomes the new tree's own; its subdirectories become stubs, but
@@ -287,6 +300,9 @@ class Sealer {
   LinkCounts placed_;                    // by what was replaced: names that are links to the copy
   bool found_ = false;                   // in this pass: one more that had to be replaced
   std::set<std::string> replacedBelow_;  // directories of the snapshot
+  /// Directories made own while sealing, and which of the snapshot's they were. One sorts before
+  /// those in it.
+  std::map<std::string, std::string> madeOwn_;
   LinkCounts ownLinks_;
 };
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "store/store.h"
+#include "tests/support/full_links.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
 
@@ -58,19 +59,8 @@ class LinksTest : public ::testing::TestWithParam<unsigned> {
   }
   static Id id(const std::string& text) { return *Id::parse(text); }
 
-  /// Makes links to a file until no more than `free` can be made.
-  void leaveLinks(const std::string& file, unsigned free) {
-    // What has no limit here will never fail: no more than ext4 takes.
-    constexpr int kMost = 66000;
-    const std::string full = fmt::format("{}/full.{}", dir_.path(), full_++);
-    std::filesystem::create_directory(full);
-    int made = 0;
-    while (made < kMost && ::link(file.c_str(), fmt::format("{}/{}", full, made).c_str()) == 0) {
-      ++made;
-    }
-    for (unsigned i = 1; i <= free; ++i) {
-      ASSERT_EQ(::unlink(fmt::format("{}/{}", full, made - static_cast<int>(i)).c_str()), 0);
-    }
+  void leaveLinks(const std::string& file, unsigned free) const {
+    testing::leaveLinks(file, free, dir_.path());
   }
   Status build(const std::string& name, const std::string& base,
                const std::function<void(Editor&, const std::shared_ptr<Workspace>&)>& edit) {
@@ -117,7 +107,6 @@ class LinksTest : public ::testing::TestWithParam<unsigned> {
   TempDir dir_;
   std::unique_ptr<Store> store_;
   Interrupt interrupt_;
-  int full_ = 0;
 };
 
 TEST_P(LinksTest, OfAResultThatIsMadePlain) {

@@ -1,9 +1,12 @@
 // A daemon without privilege has directories that it may list but not search, or not even list.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "store/store.h"
+#include "tests/support/full_links.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
 #include "tests/support/unprivileged.h"
@@ -19,8 +22,8 @@ using testing::writeFile;
 
 class UnprivilegedTest : public ::testing::Test {
  protected:
-  UnprivilegedTest() {
-    auto made = Store::create(dir_ / "store", {});
+  explicit UnprivilegedTest(Mode mode = Mode::copy) {
+    auto made = Store::create(dir_ / "store", {mode, "", false});
     EXPECT_TRUE(made) << made.error().message;
     store_ = std::move(*made);
   }
@@ -118,6 +121,50 @@ TEST_F(UnprivilegedTest, OneThatCantBeListedStays) {
     return fail(ECANCELED);
   });
   EXPECT_EQ(code(done), ECANCELED);
+}
+
+class UnprivilegedLinks : public UnprivilegedTest {
+ protected:
+  UnprivilegedLinks() : UnprivilegedTest(Mode::hardlink) {}
+};
+
+// Saving a result, directories that can't be changed become own for a file that was, and then turn
+// out to have a file with too many links, whichever comes first.
+TEST_F(UnprivilegedLinks, OfDirectoriesThatCantBeChanged) {
+  const struct timespec times[2] = {{1000, 1}, {2000, 2}};
+  ASSERT_TRUE(build("base", {}, [&](const auto& tmp) -> Status {
+    const std::string root = tmp->path();
+    writeFile(root + "/changed", "base");
+    for (const char* d : {"/p", "/q"}) {
+      EXPECT_EQ(::mkdir((root + d).c_str(), 0755), 0);
+      EXPECT_EQ(::link((root + "/changed").c_str(), (root + d + "/changed").c_str()), 0);
+    }
+    writeFile(root + "/p/full", "full");
+    EXPECT_EQ(::link((root + "/p/full").c_str(), (root + "/q/full").c_str()), 0);
+    for (const char* d : {"/p", "/q"}) {
+      EXPECT_EQ(::chmod((root + d).c_str(), 0555), 0);
+      EXPECT_EQ(::utimensat(AT_FDCWD, (root + d).c_str(), times, 0), 0);
+    }
+    return {};
+  }));
+  testing::leaveLinks(result("base/p/full"), 1, dir_.path());
+  const Status done = build("x", "base", [&](const auto& tmp) -> Status {
+    testing::Editor(tmp).write("changed", "changed");
+    return {};
+  });
+  ASSERT_TRUE(done) << done.error().message;
+  ASSERT_TRUE(store_->completeDeletes());
+  struct stat files[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    const std::string directory = result(i == 0 ? "x/p" : "x/q");
+    struct stat st = {};
+    ASSERT_EQ(::stat(directory.c_str(), &st), 0);
+    EXPECT_EQ(st.st_mode & 07777, 0555U);
+    EXPECT_EQ(st.st_mtim.tv_sec, 2000);
+    EXPECT_EQ(testing::readFile(directory + "/changed"), "changed");
+    ASSERT_EQ(::stat((directory + "/full").c_str(), &files[i]), 0);
+  }
+  EXPECT_EQ(files[0].st_ino, files[1].st_ino) << "the names were parted";
 }
 
 }  // namespace
