@@ -36,7 +36,8 @@ class PlainMaker {
     return {};
   }
 
-  /// A link is the same file, so it is counted already.
+  /// None once there are copies: counts go by inode numbers, and a copy's is a new one. A link
+  /// keeps its file's.
   std::optional<LinkCounts> links() const {
     if (what_.mode == Mode::copy || !copies_.empty()) return std::nullopt;
     return what_.from.knownLinks();
@@ -71,14 +72,8 @@ class PlainMaker {
                   const struct stat& st, const Snapshot::Place& place) {
     const bool here = place.snapshot.get() == &what_.from;
     const bool own = here && what_.shared.count(backingId(st)) == 0;
-    auto ok = own || what_.mode != Mode::copy ? linkOrCopy(from, to, path, name, st)
-                                              : copy(from, to, path, name, st);
-    if (!ok || !what_.tell) return ok;
-    struct stat made = {};
-    if (::fstatat(to, name.c_str(), &made, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
-    const Snapshot::Place origin{place.snapshot, pathBelow(place.path, name)};
-    what_.tell({pathBelow(path, name), to, name, made, here ? nullptr : &origin});
-    return {};
+    return own || what_.mode != Mode::copy ? linkOrCopy(from, to, path, name, st)
+                                           : copy(from, to, path, name, st);
   }
 
   Status linkOrCopy(int from, int to, const std::string& path, const std::string& name,

@@ -177,8 +177,7 @@ void Materializer::threadMain() {
 
 Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
   const Area& area = core_.layout.resultTmp();
-  auto links =
-      makePlain({*item->snapshot, area, name, core_.mode, item->shared, {}}, item->interrupt);
+  auto links = makePlain({*item->snapshot, area, name, core_.mode, item->shared}, item->interrupt);
   Status ok = links ? place(item, name) : Status(Failure(links.error()));
   if (ok) {
     placed_(item->id, *item->snapshot, std::move(*links));
