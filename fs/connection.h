@@ -45,7 +45,7 @@ class Connection {
   const std::string mountpoint_;
   std::string device_;
   UniqueFd aborter_;
-  UniqueFd nowhere_;  // had from the beginning: it may not be to be had in the end
+  UniqueFd nowhere_;       // had from the beginning: it may not be to be had in the end
   std::mutex unmounting_;  // not for abort(), which may be what an unmount waits for
   std::atomic<bool> aborted_{false};
   std::atomic<bool> givenUp_{false};
