@@ -10,7 +10,7 @@ in one of the phases below. What must hold, whichever call it was:
  - afterwards the same succeeds, and nothing is left: at the latest once the next daemon has started.
 
 How many calls of each kind a phase makes is counted first. Of those, `rounds` are drawn for each
-kind and phase. `--only` takes a phase, a kind, PHASE:KIND:N, or PHASE:KIND:TEXT for all calls on
+kind and phase, and of all these `most`. `--only` takes a phase, a kind, PHASE:KIND:N, or PHASE:KIND:TEXT for all calls on
 paths with that text in them.
 """
 
@@ -341,14 +341,14 @@ def each_call(site, phase, kind, match):
     return [(phase, kind, nth, errno.EIO, match) for nth in range(1, counts[kind] + 1)]
 
 
-def plan(site, rounds, rng, only):
+def plan(site, rounds, most, rng, only):
     """Which calls fail: (phase, kind, n, errno, match)."""
     words = (only or "").split(":")
     if len(words) == 3 and words[2].isdigit():
         return [(words[0], words[1], int(words[2]), errno.EIO, "")]
     if len(words) == 3:
         return each_call(site, *words)
-    todo = []
+    todo, drawn = [], []
     for mode, *calls in [] if only else ALWAYS:
         if f"mode={mode}" in site.options:
             todo += each_call(site, *calls)
@@ -358,8 +358,9 @@ def plan(site, rounds, rng, only):
             if only and kind not in words and phase not in words:
                 continue
             for nth in sorted(rng.sample(range(1, count + 1), min(count, rounds))):
-                todo.append((phase, kind, nth, rng.choice([errno.EIO] * 2 + OTHERS.get(kind, [])), ""))
-    return todo
+                drawn.append((phase, kind, nth, rng.choice([errno.EIO] * 2 + OTHERS.get(kind, [])), ""))
+    kept = sorted(rng.sample(range(len(drawn)), min(len(drawn), most)))
+    return todo + [drawn[i] for i in kept]
 
 
 class Sweep:
@@ -408,7 +409,7 @@ class Sweep:
             print(f"{what}: {outcomes}{' quiet' if quiet else ''} {where}", flush=True)
 
 
-def run(directory, seed, rounds, only=None, verbose=False):
+def run(directory, seed, rounds, most, only=None, verbose=False):
     if not os.path.exists(SHIM):
         raise Skip("the shim is not built")
     total, broken = {}, []
@@ -417,7 +418,7 @@ def run(directory, seed, rounds, only=None, verbose=False):
         os.mkdir(place)
         sweep = Sweep(place, random.Random(f"{seed}/{mode}"), (mode, overlay))
         try:
-            for each in plan(sweep.site, rounds, sweep.rng, only):
+            for each in plan(sweep.site, rounds, most, sweep.rng, only):
                 sweep.round(*each, verbose)
             sweep.site.end()
         finally:
@@ -426,5 +427,5 @@ def run(directory, seed, rounds, only=None, verbose=False):
         for name, count in sweep.figures.items():
             total[name] = total.get(name, 0) + count
     if broken:
-        raise Broken(f"calls --seed {seed} --rounds {rounds}:\n" + "\n".join(broken))
+        raise Broken(f"calls --seed {seed} --rounds {rounds} --most {most}:\n" + "\n".join(broken))
     return total
