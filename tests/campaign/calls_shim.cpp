@@ -89,12 +89,13 @@ Fn real(const char* name) {
 
 #define REAL(name) static const auto fn = real<decltype(&::name)>(#name)
 
+// Never destroyed: calls come until the process is gone.
 const std::string& below() {
-  static const std::string prefix = [] {
+  static const auto* const prefix = [] {
     const char* text = std::getenv("CALLS_SHIM_BELOW");
-    return std::string(text != nullptr ? text : "") + "/";
+    return new std::string(std::string(text != nullptr ? text : "") + "/");
   }();
-  return prefix;
+  return *prefix;
 }
 
 Control* control() {
@@ -174,6 +175,11 @@ mode_t modeOf(int flags, va_list args) {
   }
 
 extern "C" {
+/// What OpenSSL keeps for a thread is freed by the thread's end, which may come after that of main.
+const char* __lsan_default_suppressions();
+const char* __lsan_default_suppressions() {
+  return "leak:CRYPTO_zalloc";
+}
 
 int open64(const char* path, int flags, ...) {
   static const auto fn = real<int (*)(const char*, int, ...)>("open64");
