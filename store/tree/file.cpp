@@ -26,7 +26,9 @@ File::File(InodePtr inode, UniqueFd fd, std::shared_ptr<Snapshot> snapshot)
 File::~File() {
   if (snapshot_) snapshot_->fileClosed();
   // Before the descriptor is closed: nobody may move it after that.
-  if (!writable_ && workspace_) inode_->tree().removeReader(*inode_, this);
+  if (workspace_ && (!writable_ || workspace_->changedElsewhere())) {
+    inode_->tree().removeOpen(*this);
+  }
   if (mayBeMapped_ && workspace_) {
     auto readOnly = reopen(fd(), O_RDONLY);
     fd_.reset();  // else we are who writes

@@ -41,9 +41,9 @@ class Inode {
   mode_t type() const { return type_; }
   bool isDirectory() const { return S_ISDIR(type_); }
   Tree& tree() const { return *tree_; }
-  /// Of a directory or file that was copied up, the file on disk that it is now.
   /// How often the kernel has looked it up: whoever keeps the table of that guards it.
   uint64_t lookups = 0;
+  /// Of a directory or file that was copied up, the file on disk that it is now.
   BackingId backing() const { return {ino_.load(std::memory_order_relaxed), dev_}; }
 
  private:
@@ -58,7 +58,7 @@ class Inode {
   struct Rare {
     std::vector<Link> links;                      // names beside the first, of hard links
     std::shared_ptr<UniqueFd> kept;               // O_PATH, once there is no name
-    std::vector<File*> readers;                   // of a shared file, to be moved to its copy
+    std::vector<const File*> open;                // what Tree::addOpen was told of
     std::shared_ptr<const FormerListing> former;  // of a directory that was made own
   };
 

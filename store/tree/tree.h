@@ -190,8 +190,14 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Status own(Inode& inode, std::optional<uint64_t> keep) {
     return inode.isDirectory() ? ownDirectory(inode) : ownFile(inode, keep);
   }
-  void addReader(Inode& inode, File* file);
-  void removeReader(Inode& inode, File* file);
+  /// Of a shared file that is open for reading, to be moved to its copy; and of any that is open
+  /// where others change the tree, whose names may be gone when it is looked at.
+  void addOpen(const File& file);
+  void removeOpen(const File& file);
+  bool noticesOpen(const Inode& inode, bool writable) const {
+    return changedElsewhere() || (!writable && isShared(inode));
+  }
+  Expected<struct stat> statOpen(const Inode& inode) const;
   bool isOwn(const Inode& directory) const;
   bool isShared(const Inode& file) const;
   bool belowStub(const Inode& inode) const;

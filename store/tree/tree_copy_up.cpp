@@ -167,26 +167,15 @@ void Tree::becomes(Inode& inode, const BackingId& now) {
   known_.insert(&inode);
 }
 
-void Tree::addReader(Inode& inode, File* file) {
-  const std::lock_guard lock(inodes_);
-  if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
-  inode.rare_->readers.push_back(file);
-}
-
-void Tree::removeReader(Inode& inode, File* file) {
-  const std::lock_guard lock(inodes_);
-  if (inode.rare_) std::erase(inode.rare_->readers, file);
-}
-
 // Who had the file open before the first write sees the write: the same descriptor number is made
 // to stand for the copy, in one step, so that no read falls between the two.
 void Tree::moveReaders(Inode& inode, int to) {
   const std::lock_guard lock(inodes_);
-  if (!inode.rare_ || inode.rare_->readers.empty()) return;
+  if (!inode.rare_ || inode.rare_->open.empty()) return;
   const auto fd = reopen(to, O_RDONLY);
   if (!fd) return;
-  for (const File* file : inode.rare_->readers) ::dup3(fd->get(), file->fd(), O_CLOEXEC);
-  inode.rare_->readers.clear();
+  for (const File* file : inode.rare_->open) ::dup3(fd->get(), file->fd(), O_CLOEXEC);
+  inode.rare_->open.clear();
 }
 
 }  // namespace kilnfs

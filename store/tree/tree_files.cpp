@@ -49,7 +49,7 @@ Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeep
   }
   workspace_->opened(writable);
   auto file = std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
-  if (!writable && isShared(inode)) addReader(inode, file.get());
+  if (noticesOpen(inode, writable)) addOpen(*file);
   return file;
 }
 
@@ -80,6 +80,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
       workspace_->opened(writable);
       created.file =
           std::make_unique<File>(created.entry.inode, std::move(fd), writable, workspace_);
+      if (noticesOpen(*created.entry.inode, writable)) addOpen(*created.file);
       return created;
     }
     if (errno != EEXIST || (flags & O_EXCL) != 0) return fail(errno);
@@ -119,9 +120,30 @@ Expected<struct stat> Tree::getattr(Inode& inode, const File* file) {
   }
   // Not refused in a frozen workspace: fstat of a file that is open must go on working.
   const std::shared_lock lock(names_);
-  const auto found = statBacking(inode);
+  auto found = statBacking(inode);
+  if (!found && changedElsewhere()) found = statOpen(inode);
   if (!found) return Failure(found.error());
   return seen(*found, inode);
+}
+
+void Tree::addOpen(const File& file) {
+  const std::lock_guard lock(inodes_);
+  Inode& inode = *file.inode();
+  if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
+  inode.rare_->open.push_back(&file);
+}
+
+void Tree::removeOpen(const File& file) {
+  const std::lock_guard lock(inodes_);
+  if (Inode& inode = *file.inode(); inode.rare_) std::erase(inode.rare_->open, &file);
+}
+
+Expected<struct stat> Tree::statOpen(const Inode& inode) const {
+  const std::lock_guard lock(inodes_);  // keeps it open
+  if (!inode.rare_ || inode.rare_->open.empty()) return fail(ESTALE);
+  struct stat st;
+  if (::fstat(inode.rare_->open.front()->fd(), &st) != 0) return fail(errno);
+  return st;
 }
 
 namespace {

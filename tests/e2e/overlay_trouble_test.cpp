@@ -1,11 +1,14 @@
 // Builds at native speed when something goes wrong, or is meant to.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/stat.h>
 
 #include <csignal>
+#include <cstring>
 #include <fstream>
 
+#include "store/base/fd.h"
 #include "tests/support/manifest.h"
 #include "tests/support/native_builds.h"
 
@@ -15,7 +18,7 @@ namespace {
 class NativeBuild : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!nativeBuildsPossible()) GTEST_SKIP() << "no overlayfs for the daemon here";
+    if (!nativeBuildsPossible()) GTEST_SKIP() << "declared: no overlayfs for the daemon here";
     ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
     ASSERT_EQ(::mkdir(here().c_str(), 0755), 0);
   }
@@ -79,6 +82,25 @@ TEST_F(NativeBuild, NamesOfAFileThatHasAllItsLinksStayTogether) {
     areOne(name + ".changed", "l\nm\n");
     areOne("base", "l\n");
   }
+}
+
+TEST_F(NativeBuild, WhoHasAFileOpenCanLookAtItWhateverBecomesOfItsName) {
+  start();
+  ASSERT_EQ(build("base", "", "echo 1 >f; echo 22 >g").status, 0);
+  beginWaiting("x", "base", R"(touch ready.x
+    until test -e step; do sleep 0.01; done; rm f; touch done)");
+  const UniqueFd gone(::open(in("x", "f").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd read(::open(in("x", "g").c_str(), O_RDONLY | O_CLOEXEC));
+  writeFile(in("x", "step"), "");
+  while (!exists(in("x", "done"))) ::poll(nullptr, 0, 5);
+  struct stat st = {};
+  ASSERT_EQ(::fstat(gone.get(), &st), 0) << std::strerror(errno);
+  EXPECT_EQ(st.st_size, 2);
+  writeFile(in("x", "go.x"), "");
+  ASSERT_EQ(builds_->kiln("wait x").status, 0);
+  EXPECT_FALSE(exists(in("x", "g")));
+  ASSERT_EQ(::fstat(read.get(), &st), 0) << std::strerror(errno);
+  EXPECT_EQ(st.st_size, 3);
 }
 
 TEST_F(NativeBuild, WhoLooksThroughTheMountSeesTheSameTreeAtOnce) {
