@@ -1,27 +1,16 @@
 #include "fs/connection.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/base/mountinfo.h"
 #include "store/base/process.h"
 
 namespace kilnfs {
 namespace {
-
-// Asks nothing of what is mounted there.
-Expected<std::string> deviceAt(const std::string& mountpoint) {
-  struct statx about = {};
-  if (::statx(AT_FDCWD, mountpoint.c_str(),
-              AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &about) != 0) {
-    return failErrno("look at " + mountpoint);
-  }
-  return fmt::format("{}:{}", about.stx_dev_major, about.stx_dev_minor);
-}
 
 // A mount of the control files that is nobody's but ours, and goes with its last descriptor.
 UniqueFd controlFiles() {
@@ -58,10 +47,9 @@ UniqueFd brokenPipe() {
 }  // namespace
 
 Expected<std::unique_ptr<Connection>> Connection::of(int fd, const std::string& mountpoint) {
-  auto device = deviceAt(mountpoint);
-  if (!device) return Failure(device.error());
   std::unique_ptr<Connection> connection(new Connection(fd, mountpoint));
-  connection->device_ = std::move(*device);
+  connection->device_ = deviceAt(AT_FDCWD, mountpoint.c_str());
+  if (connection->device_.empty()) return failErrno("look at " + mountpoint);
   connection->aborter_ = openAborter(connection->device_);
   connection->nowhere_ = brokenPipe();
   if (!connection->nowhere_.valid()) return failErrno("make a pipe");
@@ -71,8 +59,7 @@ Expected<std::unique_ptr<Connection>> Connection::of(int fd, const std::string& 
 bool Connection::isMounted() const {
   // Once it is gone its number may be another mount's.
   if (givenUp_ || (isCut(fd_) && !aborted_)) return false;
-  const auto device = deviceAt(mountpoint_);
-  return device && *device == device_;
+  return deviceAt(AT_FDCWD, mountpoint_.c_str()) == device_;
 }
 
 Status Connection::detach() {

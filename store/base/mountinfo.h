@@ -1,5 +1,8 @@
-// Lines of /proc/self/mountinfo.
+// Lines of /proc/self/mountinfo, and the device numbers in them.
 #pragma once
+
+#include <fcntl.h>
+#include <sys/stat.h>
 
 #include <sstream>
 #include <string>
@@ -42,6 +45,17 @@ inline MountLine mountLine(const std::string& line) {
   fields >> out.type;
   out.point = decodedPath(point);
   return out;
+}
+
+/// The device number of what is at `path` below `dir`, or of `dir` itself if it is empty, as in
+/// MountLine. Asks nothing of a file system that is mounted there, which might not answer. Empty,
+/// with errno: it can't be looked at.
+inline std::string deviceAt(int dir, const char* path) {
+  struct statx about = {};
+  constexpr int kAskNobody =
+      AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH;
+  if (::statx(dir, path, kAskNobody, 0, &about) != 0) return {};
+  return std::to_string(about.stx_dev_major) + ":" + std::to_string(about.stx_dev_minor);
 }
 
 }  // namespace kilnfs

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -55,19 +54,13 @@ std::string mountOf(const std::string& device) {
   return {};
 }
 
-bool isOf(const std::string& device, int fd) {
-  struct statx about = {};
-  return ::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &about) == 0 &&
-         std::to_string(about.stx_dev_major) + ":" + std::to_string(about.stx_dev_minor) == device;
-}
-
 bool abortMount(const std::string& device) {
   const std::string path = mountOf(device);
   if (path.empty()) return true;
   // Held, so that it is not unmounted as well: whoever works in there is to get an error, and not
   // to write into the directory below.
   const UniqueFd held(::open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!held.valid() || !isOf(device, held.get())) return false;
+  if (!held.valid() || deviceAt(held.get(), "") != device) return false;
   const std::string itself = "/proc/self/fd/" + std::to_string(held.get());
   return ::umount2(itself.c_str(), MNT_FORCE) != 0 && errno == EBUSY;
 }
