@@ -84,8 +84,7 @@ class PlainMaker {
       return linkTo(made->second, to, name);
     }
     if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
-      if (linkedKnown_ && isOneOfSeveral(st)) linked_[id].push_back({path, name});
-      return {};
+      return linkedKnown_ ? remember(path, name, st) : Status();
     }
     // As many links as the file system allows, or none allowed.
     if (errno != EMLINK && errno != EPERM) return failErrno("link");
@@ -94,15 +93,18 @@ class PlainMaker {
   }
 
   /// Counting is a walk over the snapshot: only where the count on disk allows for a second name.
-  bool isOneOfSeveral(const struct stat& st) const {
-    return st.st_nlink > 1 && what_.from.linksInside(backingId(st)) > 1;
+  Expected<bool> isOneOfSeveral(const struct stat& st) const {
+    if (st.st_nlink < 2) return false;
+    const auto names = what_.from.linksInside(backingId(st));
+    return names ? Expected<bool>(*names > 1) : Failure(names.error());
   }
 
   /// A copy, or a link to the copy that another name of the same file has been given.
   Status copy(int from, int to, const std::string& path, const std::string& name,
               const struct stat& st) {
-    if (auto ok = st.st_nlink > 1 ? what_.from.countLinks() : Status(); !ok) return ok;
-    if (isOneOfSeveral(st)) {
+    const auto several = isOneOfSeveral(st);
+    if (!several) return Failure(several.error());
+    if (*several) {
       const auto [it, first] = copies_.try_emplace(backingId(st), Name{path, name});
       if (!first) return linkTo(it->second, to, name);
     }
@@ -145,6 +147,13 @@ class PlainMaker {
     return {};
   }
 
+  Status remember(const std::string& directory, const std::string& name, const struct stat& st) {
+    const auto several = isOneOfSeveral(st);
+    if (!several) return Failure(several.error());
+    if (*several) linked_[backingId(st)].push_back({directory, name});
+    return {};
+  }
+
   /// What has been linked is remembered from the first time on that somebody asks for it, which is
   /// hardly ever.
   Status findLinked() {
@@ -158,9 +167,8 @@ class PlainMaker {
         if (::fstatat(in->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
           return failErrno("stat");
         }
-        if (!S_ISDIR(st.st_mode) && isOneOfSeveral(st)) {
-          linked_[backingId(st)].push_back({path, name});
-        }
+        if (S_ISDIR(st.st_mode)) continue;
+        if (auto ok = remember(path, name, st); !ok) return ok;
       }
     }
     linkedKnown_ = true;

@@ -198,9 +198,7 @@ Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const
   if (!work) return Failure(work.error());
   // With an index, taking away one name of a file that has several on disk costs a copy of it. In
   // mode hardlink that is every file, so no index if the base has no such files of its own.
-  (void)base->countLinks();
-  const auto links = base->knownLinks();
-  const bool index = !links || !links->empty();
+  const bool index = base->hasLinks().value_or(true);
   const auto tryMount = [&] {
     return mountOverlay(lower->get(), upper->get(), work->get(), index, area_.path + "/" + name);
   };

@@ -99,9 +99,10 @@ Status OverlayIndex::add(const std::string& entry, const Snapshot& base, int bas
   if (!lower) return Failure(lower.error());
   if (::fstat(lower->get(), &st) != 0) return failErrno("stat");
   file.origin = backingId(st);
+  const auto names = base.linksInside(file.origin);
+  if (!names) return Failure(names.error());
   // Its other names are in other results: it is a file like any other.
-  if (auto ok = base.countLinks(); !ok) return ok;
-  if (base.linksInside(file.origin) < 2) return {};
+  if (*names < 2) return {};
   // Here, not by its names: there may be none yet.
   if (auto ok = stripOverlay(procPath(fd_.get()) + "/" + entry); !ok) return ok;
   file.entry = entry;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "store/copy_node.h"
+#include "store/group_copy.h"
 #include "store/overlay_index.h"
 #include "store/overlay_xattr.h"
 #include "store/tree/directory_stream.h"
@@ -222,8 +223,9 @@ class Translator {
     if (errno != EMLINK && errno != EPERM) return failErrno("link " + inQuotes(name));
     const UniqueFd source(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (!source.valid()) return failErrno("open " + inQuotes(name));
-    if (auto ok = base_->countLinks(); !ok) return ok;
-    if (base_->linksInside(id) > 1) return linkToCopy(id, source.get(), to, name);
+    const auto names = base_->linksInside(id);
+    if (!names) return Failure(names.error());
+    if (*names > 1) return linkToCopy(id, *names, source.get(), to, name);
     if (auto ok = copyNode(source.get(), to, name); !ok) return ok;
     struct stat copy = {};
     if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
@@ -233,19 +235,14 @@ class Translator {
 
   /// There are as many links to the base's file as the file system allows: all of its names stand
   /// for a copy, those that were linked before as well.
-  Status linkToCopy(const BackingId& id, int source, int to, const std::string& name) {
+  Status linkToCopy(const BackingId& id, nlink_t names, int source, int to,
+                    const std::string& name) {
     auto group = cow_->group(id);
     if (!group) {
-      group.emplace();
-      group->file = nextSide();
-      if (auto ok = copyNode(source, upper_.areaFd, group->file); !ok) return ok;
+      auto made = copyForAllNames(source, upper_.areaFd, nextSide(), names);
+      if (!made) return Failure(made.error());
+      group = std::move(*made);
       sides_.push_back(group->file);
-      struct stat st = {};
-      if (::fstatat(upper_.areaFd, group->file.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        return failErrno("stat");
-      }
-      group->id = backingId(st);
-      group->links = base_->linksInside(id);
       cow_->setGroup(id, *group);
     }
     if (::linkat(upper_.areaFd, group->file.c_str(), to, name.c_str(), 0) != 0) {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <nlohmann/json.hpp>
 
 #include "store/base/directory_names.h"
 #include "store/base/fault.h"
@@ -283,9 +284,9 @@ Status Results::discard(const Id& id) {
 Status Results::remove(const Id& id, bool recursive) {
   const std::lock_guard lock(mutex_);
   // One that can't be read may go all the same: somebody asks for it by name.
-  const auto there = stores(id);
-  if (!there && !unreadTree(id)) return Failure(there.error());
-  if (there && !*there) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
+  const auto there = unreadTree(id) ? Expected<bool>(true) : stores(id);
+  if (!there) return Failure(there.error());
+  if (!*there) return fail(ENOENT, fmt::format("{}: no such result", id.str()));
   auto order = withChildren(id, recursive);
   if (!order) return Failure(order.error());
   for (const Id& each : *order) {

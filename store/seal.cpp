@@ -11,6 +11,7 @@
 
 #include "store/base/directory_names.h"
 #include "store/copy_node.h"
+#include "store/group_copy.h"
 
 namespace kilnfs {
 namespace {
@@ -253,7 +254,6 @@ class Sealer {
   Expected<nlink_t> namesOf(const BackingId& id, const struct stat& st) const {
     if (const auto group = groups_.find(id); group != groups_.end()) return group->second.links;
     if (st.st_nlink < 2) return nlink_t{1};
-    if (auto ok = cow_.base()->countLinks(); !ok) return Failure(ok.error());
     return cow_.base()->linksInside(id);
   }
 
@@ -262,12 +262,11 @@ class Sealer {
   Status replace(const BackingId& id, int source, nlink_t names) {
     // Not by the number of groups: a file whose names were counted is one already.
     const std::string file = fmt::format("{}links.{}", workspace_.beside().second, copies_.size());
-    if (auto ok = copyNode(source, sideFd_, file); !ok) return ok;
-    struct stat st = {};
-    if (::fstatat(sideFd_, file.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
-    groups_[id] = {file, backingId(st), names};
-    copies_[backingId(st)] = id;
-    cow_.setGroup(id, groups_[id]);  // with it the file goes in the end
+    auto group = copyForAllNames(source, sideFd_, file, names);
+    if (!group) return Failure(group.error());
+    groups_[id] = *group;
+    copies_[group->id] = id;
+    cow_.setGroup(id, std::move(*group));  // with it the file goes in the end
     found_ = true;
     return {};
   }

@@ -82,7 +82,7 @@ bool Snapshot::isHere(const std::string& path) const {
   return itemAbove(elsewhere_, path) == elsewhere_.end();
 }
 
-Status Snapshot::countLinksLocked() const {
+Status Snapshot::countLinks() const {
   if (counted_) return {};
   auto ok = kilnfs::countLinks(
       [this](const std::string& path) { return open(path, O_RDONLY | O_DIRECTORY); },
@@ -91,16 +91,17 @@ Status Snapshot::countLinksLocked() const {
   return ok;
 }
 
-Status Snapshot::countLinks() const {
+Expected<nlink_t> Snapshot::linksInside(const BackingId& file) const {
   const std::lock_guard lock(linksMutex_);
-  return countLinksLocked();
-}
-
-nlink_t Snapshot::linksInside(const BackingId& file) const {
-  const std::lock_guard lock(linksMutex_);
-  if (!countLinksLocked()) return 1;
+  if (auto ok = countLinks(); !ok) return Failure(ok.error());
   const auto it = links_.find(file);
   return it != links_.end() ? it->second : 1;
+}
+
+Expected<bool> Snapshot::hasLinks() const {
+  const std::lock_guard lock(linksMutex_);
+  if (auto ok = countLinks(); !ok) return Failure(ok.error());
+  return !links_.empty();
 }
 
 std::optional<LinkCounts> Snapshot::knownLinks() const {

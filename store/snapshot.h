@@ -89,18 +89,21 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   int openFiles() const { return openFiles_; }
   int64_t takeLastOpened() { return lastOpened_.exchange(0); }
 
-  /// Counts the names of files, by a walk over the tree, unless that was done or the counts are
-  /// known from sealing it. Fails if something can't be read, and is tried again then. Thread-safe.
-  Status countLinks() const;
-  /// How many names the file has inside this tree; counts first. 1 if that fails: who parts a file
-  /// from its other names by this calls countLinks before.
-  nlink_t linksInside(const BackingId& file) const;
+  // The names of files are counted when somebody asks first, by a walk over the tree, unless they
+  // are known from sealing it. That fails if something can't be read, and is tried again then.
+  // Thread-safe.
+
+  /// How many names the file has inside this tree. If that can't be counted a file must not be
+  /// parted from what may be its other names.
+  Expected<nlink_t> linksInside(const BackingId& file) const;
+  /// Whether any file has more than one.
+  Expected<bool> hasLinks() const;
   /// All files with more than one name, if that is known without a walk.
   std::optional<LinkCounts> knownLinks() const;
   void setLinks(LinkCounts links);
 
  private:
-  Status countLinksLocked() const;  // with linksMutex_ held
+  Status countLinks() const;  // with linksMutex_ held
   // Called with elsewhereMutex_ held:
   void insert(Elsewhere directory);
   void insertPlaceholder(const Elsewhere& directory);

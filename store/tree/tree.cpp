@@ -84,7 +84,9 @@ uint64_t Tree::parentIno(const Inode& directory) const {
 
 struct stat Tree::seen(struct stat st, const Inode& inode) const {
   if (!S_ISDIR(st.st_mode)) {
-    if (snapshot_ && st.st_nlink > 1) st.st_nlink = snapshot_->linksInside(inode.backing());
+    if (snapshot_ && st.st_nlink > 1) {
+      st.st_nlink = snapshot_->linksInside(inode.backing()).value_or(1);
+    }
     if (cow_ != nullptr) st.st_nlink = linksNow(st, inode);
   }
   if (cow_ != nullptr) {

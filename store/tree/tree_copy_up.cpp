@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "store/copy_node.h"
+#include "store/group_copy.h"
 #include "store/tree/keep_times.h"
 #include "store/tree/system.h"
 #include "store/tree/tree.h"
@@ -88,25 +89,22 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
 /// Of a file of the snapshot: whether it has, or had, more names than one in this tree.
 Expected<bool> Tree::hasSeveralNames(const BackingId& file, const struct stat& st) const {
   // Counting is a walk over the snapshot: only where the count on disk allows for a second name.
-  if (auto ok = st.st_nlink > 1 ? cow_->base()->countLinks() : Status(); !ok) {
-    return Failure(ok.error());
-  }
-  return cow_->group(file).has_value() || (st.st_nlink > 1 && groupOf(file).links > 1);
+  const auto names = st.st_nlink > 1 ? cow_->base()->linksInside(file) : Expected<nlink_t>(1);
+  if (!names) return Failure(names.error());
+  return cow_->group(file).has_value() || *names > 1;
 }
 
 // All names of the file stand for the copy from now on, those below stubs too.
 Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep) {
-  auto group = groupOf(file);
   const auto [sideFd, prefix] = place_.beside();
-  group.file = sideName(prefix);
-  if (auto ok = copyNode(from, sideFd, group.file, keep); !ok) return ok;
-  const auto made = openBeneath(sideFd, group.file, O_PATH | O_NOFOLLOW);
+  auto group = copyForAllNames(from, sideFd, sideName(prefix), groupOf(file).links, keep);
+  if (!group) return Failure(group.error());
+  const auto made = openBeneath(sideFd, group->file, O_PATH | O_NOFOLLOW);
   struct stat st;
   struct stat original;
   if (!made || ::fstat(made->get(), &st) != 0 || ::fstat(from, &original) != 0) return fail(EIO);
-  group.id = backingId(st);
-  cow_->keepChangeTime(group.id, cow_->changeTime(file, original), st);
-  cow_->setGroup(file, std::move(group));
+  cow_->keepChangeTime(group->id, cow_->changeTime(file, original), st);
+  cow_->setGroup(file, std::move(*group));
   if (const InodePtr known = find(file)) moveReaders(*known, made->get());
   return {};
 }

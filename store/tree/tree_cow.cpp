@@ -49,7 +49,7 @@ struct timespec Tree::changeTimeOf(const Inode& inode, int fd) const {
 CopyOnWrite::Group Tree::groupOf(const BackingId& file) const {
   if (auto group = cow_->group(file)) return *group;
   CopyOnWrite::Group group;
-  group.links = cow_->base()->linksInside(file);
+  group.links = cow_->base()->linksInside(file).value_or(1);
   return group;
 }
 
@@ -59,7 +59,7 @@ nlink_t Tree::linksNow(const struct stat& st, const Inode& inode) const {
   if (st.st_nlink <= 1 && !unlinked) return st.st_nlink;
   if (!isShared(inode)) return st.st_nlink;
   // Unlinked: the names that are left are the snapshot's.
-  return unlinked ? 0 : cow_->base()->linksInside(inode.backing());
+  return unlinked ? 0 : cow_->base()->linksInside(inode.backing()).value_or(1);
 }
 
 void Tree::countName(const Inode* inode, const struct stat& st, int change) {
