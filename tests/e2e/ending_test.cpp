@@ -20,7 +20,7 @@ using Ending = MountedStore;
 class EndingAboveAMount : public MountedStore {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs to mount a tmpfs";
+    if (::geteuid() != 0) GTEST_SKIP() << "declared: needs to mount a tmpfs";
     MountedStore::SetUp();
     ASSERT_EQ(::mount("below", mnt().c_str(), "tmpfs", 0, "size=1m"), 0);
     start();

@@ -11,8 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <sstream>
-
 #include "store/base/fd.h"
 #include "tests/support/mounted_store.h"
 #include "tests/support/sanitized.h"
@@ -118,16 +116,6 @@ class Guard : public MountedStore {
     while (::waitpid(-1, &status, 0) > 0) {
     }
   }
-  pid_t guard() const {
-    const std::string self = std::to_string(daemon_->pid());
-    std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
-    for (pid_t child = 0; children >> child;) {
-      if (ofTask(std::to_string(child), "cmdline").find("--guard") != std::string::npos) {
-        return child;
-      }
-    }
-    return -1;
-  }
 
   pid_t asker_ = -1;
   UniqueFd results_;
@@ -135,7 +123,7 @@ class Guard : public MountedStore {
 };
 
 TEST_F(Guard, AKilledDaemonEndsThoughItWaitsForSomebodyWhoWaitsForIt) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs to trace the daemon";
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs to trace the daemon";
   start();
   deadlock();
   kill();
@@ -144,7 +132,7 @@ TEST_F(Guard, AKilledDaemonEndsThoughItWaitsForSomebodyWhoWaitsForIt) {
 }
 
 TEST_F(Guard, SoItDoesWhenTheMountWasTakenAwayBefore) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs to trace the daemon";
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs to trace the daemon";
   start();
   deadlock();
   const UniqueFd again(::open(mnt().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -157,7 +145,7 @@ TEST_F(Guard, SoItDoesWhenTheMountWasTakenAwayBefore) {
 // poll refuses more descriptors than a process may have.
 TEST_F(Guard, ADaemonThatCantServeAnyMoreEndsThoughItWaitsForSomebodyWhoWaitsForIt) {
   if (kSanitizerNeedsDescriptors) GTEST_SKIP() << "declared: leaves no descriptor free";
-  if (::geteuid() != 0) GTEST_SKIP() << "needs to trace the daemon";
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs to trace the daemon";
   start();
   deadlock();
   struct rlimit limit;
@@ -175,12 +163,12 @@ TEST_F(Guard, ADaemonThatCantServeAnyMoreEndsThoughItWaitsForSomebodyWhoWaitsFor
 
 TEST_F(Guard, HeedsNobodyElsesSignals) {
   start();
-  const pid_t guard = this->guard();
+  const pid_t guard = daemon_->guard();
   ASSERT_GT(guard, 0);
   while (::getsid(guard) != guard) pause(10);  // it has begun
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGRTMIN}) ASSERT_EQ(::kill(guard, signal), 0);
   pause(200);
-  EXPECT_EQ(this->guard(), guard);
+  EXPECT_EQ(daemon_->guard(), guard);
   EXPECT_EQ(shell("cat metrics", mnt()).status, 0);
 }
 

@@ -89,7 +89,7 @@ constexpr const char* kModes[] = {"copy", "hardlink"};
 class BothWays : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    if (!nativeBuildsPossible()) GTEST_SKIP() << "no overlayfs for the daemon here";
+    if (!nativeBuildsPossible()) GTEST_SKIP() << "declared: no overlayfs for the daemon here";
     ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
     writeFile(dir_ / "make-base", kBase);
     const Ran made = shell("mkdir base && cd base && bash ../make-base", dir_.path());

@@ -37,18 +37,6 @@ bool isDaemonsMount(const std::string& mnt) {
   return ::statfs(mnt.c_str(), &space) == 0 && space.f_type == FUSE_SUPER_MAGIC;
 }
 
-// The process that looks after the mount of a daemon that is killed.
-std::vector<pid_t> guardsOf(pid_t daemon) {
-  const std::string self = std::to_string(daemon);
-  std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
-  std::vector<pid_t> out;
-  for (pid_t child = 0; children >> child;) {
-    const std::string words = readFile("/proc/" + std::to_string(child) + "/cmdline");
-    if (words.find("--guard") != std::string::npos) out.push_back(child);
-  }
-  return out;
-}
-
 }  // namespace
 
 std::vector<std::string> mountsBelow(const std::string& path) {
@@ -134,13 +122,23 @@ bool Daemon::mounted() const {
   return isDaemonsMount(mnt_);
 }
 
+int Daemon::guard() const {
+  const std::string self = std::to_string(pid_);
+  std::istringstream children(readFile("/proc/" + self + "/task/" + self + "/children"));
+  for (pid_t child = 0; children >> child;) {
+    const std::string words = readFile("/proc/" + std::to_string(child) + "/cmdline");
+    if (words.find("--guard") != std::string::npos) return child;
+  }
+  return -1;
+}
+
 int Daemon::end(int signal) {
   if (pid_ < 0) return -1;
-  const auto guards = signal == SIGKILL ? guardsOf(pid_) : std::vector<pid_t>();
+  const pid_t guard = signal == SIGKILL ? this->guard() : -1;
   if (signal != 0) ::kill(pid_, signal);
   int status = 0;
   ::waitpid(pid_, &status, 0);
-  for (const pid_t guard : guards) ::waitpid(guard, nullptr, 0);  // ours now: it outlives it
+  if (guard > 0) ::waitpid(guard, nullptr, 0);  // ours now: it outlives it
   pid_ = -1;
   return outcome(status);
 }

@@ -37,6 +37,8 @@ class Daemon {
   /// Sends `signal` (0: none) and waits; the exit status, or 128 + the signal.
   int end(int signal);
   int pid() const { return pid_; }
+  /// The process that looks after its mount if it is killed; -1: there is none.
+  int guard() const;
   /// What it has logged so far.
   std::string log() const { return readFile(log_); }
 

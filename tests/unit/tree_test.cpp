@@ -298,7 +298,7 @@ TEST_F(TreeTest, TruncatingOpenDropsSetIdBitsForTheUnprivileged) {
 }
 
 TEST_F(TreeTest, NewFilesBelongToTheirCreatorWithItsUmask) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root: only root may make files for others";
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs root: only root may make files for others";
   SetAttributes wanted;
   wanted.mode = 0700;  // the creator could not get in by itself: the kernel has checked
   ASSERT_TRUE(tree_->setattr(*root(), wanted));
