@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "fs/own_nodes.h"
 #include "fs/tree_node.h"

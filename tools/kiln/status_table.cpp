@@ -1,6 +1,7 @@
 #include "tools/kiln/status_table.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <ctime>

@@ -1,7 +1,7 @@
 // Answers of the store as text for people.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace kilnfs {
