@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -151,9 +152,18 @@ bool fails(Kind kind, const std::string& path) {
   return true;
 }
 
+// A child that has yet to execute its program counts for nothing. What threads that it does not
+// have held when it was forked stays locked in it, and with sanitizers memory is such a thing.
+std::atomic<bool> forked{false};
+
+[[gnu::constructor]] void noticeForks() {
+  ::pthread_atfork(nullptr, nullptr, [] { forked = true; });
+}
+
 /// As above, for the descriptor or path of a call that must not disturb errno.
 template <class... Where>
 bool failsAt(Kind kind, Where... where) {
+  if (forked) return false;
   const int saved = errno;
   const bool failed = fails(kind, pathOf(where...));
   if (!failed) errno = saved;
