@@ -1,8 +1,8 @@
 // caches/, leases/ and builds/.
 
-#include "fs/own_nodes.h"
-
 #include <nlohmann/json.hpp>
+
+#include "fs/own_nodes.h"
 #include "fs/tree_node.h"
 
 namespace kilnfs {

@@ -237,9 +237,9 @@ def run(directory, seed, rounds, verbose=False):
             except (Broken, OSError):
                 if not point or not died_as_told(daemon):
                     raise
-                hits[point] = hits.get(point, 0) + 1
-                continue  # the next round checks
-            hit = one_round(daemon, ledger, rng, n, point)
+                hit = True  # the next round checks
+            else:
+                hit = one_round(daemon, ledger, rng, n, point)
             if point:
                 hits[point] = hits.get(point, 0) + hit
             left = supervisors(daemon)
