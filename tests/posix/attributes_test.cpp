@@ -180,7 +180,10 @@ ROW_ON(Row56_TimesMoveAsPosixSays, [] {
   put("d/f", "x");
   ::mkdir("d/sub", 0755);
 }) {
-  EXPECT_EQ(moved("d", [] { return open("d/f", O_RDWR).valid() ? 0 : 1; }), "");
+  if (onOverlay())
+    instead("the ctime of a directory moves when an overlay copies up what is in it");
+  const std::string copiedUp = onOverlay() ? "c" : "";
+  EXPECT_EQ(moved("d", [] { return open("d/f", O_RDWR).valid() ? 0 : 1; }), copiedUp);
   EXPECT_EQ(moved("d/f", [] { return open("d/f", O_RDWR).valid() ? 0 : 1; }), "");
   EXPECT_EQ(moved("d", [] { return ::chmod("d/f", 0600); }), "");
   EXPECT_EQ(moved("d/f", [] { return ::chmod("d/f", 0640); }), "c");
@@ -188,7 +191,7 @@ ROW_ON(Row56_TimesMoveAsPosixSays, [] {
             "mc");
   EXPECT_EQ(moved("d", [] { return ::mkdir("d/new", 0755); }), "mc");
   EXPECT_EQ(moved("d", [] { return ::rmdir("d/new"); }), "mc");
-  EXPECT_EQ(moved("d", [] { return ::mkdir("d/sub/new", 0755); }), "");
+  EXPECT_EQ(moved("d", [] { return ::mkdir("d/sub/new", 0755); }), copiedUp);
   EXPECT_EQ(moved("d/sub", [] { return open("d/sub/x").valid() ? 0 : 1; }), "mc");
   EXPECT_EQ(moved("f", [] { return ::truncate("f", 0); }), "mc");
   EXPECT_EQ(moved("f", [] { return ::chown("f", 1, 1); }), "c");

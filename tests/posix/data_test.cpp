@@ -57,7 +57,8 @@ ROW_ON(Row38_AMappingMadeBeforeTheFirstWriteSeesIt, [] { put("f", "aaaa"); }) {
   EXPECT_EQ(map[0], 'a');
   const UniqueFd writer = open("f", O_WRONLY);
   ASSERT_EQ(::write(writer.get(), "bbbb", 4), 4);
-  EXPECT_EQ(map[0], 'b');
+  if (onOverlay()) instead("the old content: an overlay's mapping is of the file below");
+  EXPECT_EQ(map[0], onOverlay() ? 'a' : 'b');
   char text[5] = {};
   EXPECT_EQ(::pread(fd.get(), text, 4, 0), 4);
   EXPECT_STREQ(text, "bbbb");
@@ -106,7 +107,7 @@ ROW_ON(Row41_Fallocate, [] { put("f", std::string(65536, 'x')); }) {
   EXPECT_EQ(get("f")[0], zero == 0 ? '\0' : 'x');
   EXPECT_EQ(code(::fallocate(fd.get(), 0, -1, 1)), EINVAL);
   EXPECT_EQ(code(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE, 0, 1)), EOPNOTSUPP);
-  if (!onNative()) {
+  if (onFuse()) {
     instead("EOPNOTSUPP to COLLAPSE and INSERT: the kernel's FUSE passes on no other mode");
     EXPECT_EQ(code(::fallocate(fd.get(), FALLOC_FL_COLLAPSE_RANGE, 0, 4096)), EOPNOTSUPP);
     EXPECT_EQ(code(::fallocate(fd.get(), FALLOC_FL_INSERT_RANGE, 0, 4096)), EOPNOTSUPP);
@@ -127,25 +128,44 @@ void holesAreFound(const UniqueFd& fd) {
   EXPECT_GT(::lseek(fd.get(), 1 << 19, SEEK_HOLE), 1 << 19);
   EXPECT_EQ(code(::lseek(fd.get(), 2 << 20, SEEK_DATA)), ENXIO);
   EXPECT_EQ(code(::lseek(fd.get(), 1 << 20, SEEK_HOLE)), ENXIO);
-  EXPECT_LT(statOf(fd).st_blocks, 200);
+}
+
+/// Whether it has its holes still. An overlay that can't clone copies what follows data, up to the
+/// next MiB, as data.
+bool keepsHoles(const UniqueFd& fd) {
+  const blkcnt_t blocks = statOf(fd).st_blocks;
+  if (!onOverlay() || blocks < 200) {
+    EXPECT_LT(blocks, 200);
+    return true;
+  }
+  EXPECT_LT(blocks, 1200);
+  instead("a hole after data is filled by the first change: an overlay copies in larger pieces");
+  return false;
 }
 
 }  // namespace
 
 ROW_ON(Row42_HolesAndData, sparse) {
-  holesAreFound(open("f", O_RDONLY));
-  holesAreFound(open("f", O_RDWR));
+  for (const int how : {O_RDONLY, O_RDWR}) {
+    const UniqueFd fd = open("f", how);
+    holesAreFound(fd);
+    keepsHoles(fd);
+  }
 }
 RESULT_ROW_ON(Row42_HolesAndData, sparse) {
-  holesAreFound(open("f", O_RDONLY));
+  const UniqueFd fd = open("f", O_RDONLY);
+  holesAreFound(fd);
+  keepsHoles(fd);
 }
 
 ROW_ON(Row43_WhatIsSparseStaysSparse, sparse) {
   const UniqueFd fd = open("f", O_RDWR);
   ASSERT_EQ(::pwrite(fd.get(), "e", 1, 0), 1);
-  EXPECT_LT(statOf(fd).st_blocks, 200);
-  EXPECT_EQ(shell("cp f g && rsync -aS f h && tar -cSf t f && stat -c %s t | awk '{print $1 < "
-                  "200000}' && cmp f g && cmp f h",
+  // What is not sparse itself is copied so by who looks for zeros.
+  const std::string detection = keepsHoles(fd) ? "seek" : "raw";
+  EXPECT_EQ(shell("cp --sparse=" + std::string(detection == "raw" ? "always" : "auto") +
+                      " f g && rsync -aS f h && tar --hole-detection=" + detection +
+                      " -cSf t f && stat -c %s t | awk '{print $1 < 200000}' && cmp f g && cmp f h",
                   ".")
                 .output,
             "1\n");
@@ -188,7 +208,7 @@ ROW_ON(Row45_CopiesByTheKernel, [] { put("f", std::string(100000, 'c') + "end");
   const int cloned = code(::ioctl(to.get(), FICLONE, fd.get()));
   int flags = 0;
   const int got = code(::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags));
-  if (onNative()) {
+  if (!onFuse()) {
     EXPECT_TRUE(cloned == EOPNOTSUPP || cloned == 0) << cloned;
   } else {
     instead("EOPNOTSUPP to FICLONE: FUSE has no request for it; copy_file_range does it below");

@@ -4,7 +4,8 @@
 namespace kilnfs::testing {
 
 INSTANTIATE_TEST_SUITE_P(, Posix,
-                         ::testing::Values(Kind::native, Kind::empty, Kind::filled, Kind::build),
+                         ::testing::Values(Kind::native, Kind::empty, Kind::filled, Kind::build,
+                                           Kind::overlay),
                          KindName());
 INSTANTIATE_TEST_SUITE_P(, PosixResult, ::testing::Values(Kind::native, Kind::result), KindName());
 INSTANTIATE_TEST_SUITE_P(, PosixMount, ::testing::Values(Kind::empty, Kind::filled), KindName());

@@ -20,6 +20,9 @@ std::multiset<std::string> listed(const std::string& path) {
   return names;
 }
 
+constexpr const char* kOneLink =
+    "1 link for each directory that was changed or removed: an overlay doesn't count them";
+
 void makeFiles(int count) {
   ::mkdir("d", 0755);
   for (int i = 0; i < count; ++i) open("d/f" + std::to_string(1000000 + i));
@@ -86,7 +89,8 @@ ROW_ON(Row05_WorkingDirectoryFollowsItsName, [] { ::mkdir("d", 0755); }) {
   EXPECT_EQ(errno, ENOENT);
   EXPECT_EQ(failure(open("f")), ENOENT);
   EXPECT_EQ(code(::mkdir("x", 0755)), ENOENT);
-  EXPECT_EQ(statOf(".").st_nlink, 0u);
+  if (onOverlay()) instead(kOneLink);
+  EXPECT_EQ(statOf(".").st_nlink, onOverlay() ? 1u : 0u);
 }
 
 ROW_ON(Row06_DirectoryOfAnUnlinkedOpenFile, [] {
@@ -206,14 +210,16 @@ ROW_ON(Row12_LinksOfDirectories, [] {
   // btrfs counts none: 1 for every directory is as right.
   if (statOf("d").st_nlink == 1) return;
   EXPECT_EQ(statOf("d").st_nlink, 4u);
+  if (onOverlay()) instead(kOneLink);
+  const auto links = [](nlink_t right) { return onOverlay() ? 1 : right; };
   ::mkdir("d/c", 0755);
-  EXPECT_EQ(statOf("d").st_nlink, 5u);
+  EXPECT_EQ(statOf("d").st_nlink, links(5));
   ::rmdir("d/a");
-  EXPECT_EQ(statOf("d").st_nlink, 4u);
+  EXPECT_EQ(statOf("d").st_nlink, links(4));
   ::rename("d/b", "e/b");
-  EXPECT_EQ(statOf("d").st_nlink, 3u);
-  EXPECT_EQ(statOf("e").st_nlink, 3u);
-  EXPECT_EQ(statOf("e/b").st_nlink, 2u);
+  EXPECT_EQ(statOf("d").st_nlink, links(3));
+  EXPECT_EQ(statOf("e").st_nlink, links(3));
+  EXPECT_EQ(statOf("e/b").st_nlink, links(2));
 }
 
 ROW_ON(Row13_RenamesThatCannotBe, [] {

@@ -1,15 +1,43 @@
 #include "tests/posix/posix_test.h"
 
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include <iostream>
+#include <sstream>
+
 namespace kilnfs::testing {
 namespace {
 
 constexpr const char* kTest = "/proc/self/exe";
+constexpr const char* kInstead = "instead: ";
+
+bool onKind(Kind kind) {
+  const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+  return std::string(info->name()).ends_with("/" + nameOf(kind));
+}
+
+// What the test that ran as a build's command noted is noted by the one that ran the build.
+void passOnNotes(const std::string& log) {
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(kInstead)) instead(line.substr(std::string(kInstead).size()));
+  }
+}
 
 }  // namespace
 
 bool onNative() {
-  const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-  return std::string(info->name()).ends_with("/native");
+  return onKind(Kind::native);
+}
+
+bool onOverlay() {
+  return onKind(Kind::overlay);
+}
+
+void instead(const std::string& why) {
+  ::testing::Test::RecordProperty("instead", why);
+  if (!stage().empty()) std::cout << kInstead << why << "\n";
 }
 
 void Posix::TearDown() {
@@ -18,14 +46,7 @@ void Posix::TearDown() {
 
 void Posix::run(const Part& prepare, const Part& body) {
   ::umask(022);
-  if (GetParam() == Kind::build) {
-    const std::string now = stage();
-    if (now.empty()) return inBuild();
-    // We are the command: the working directory is the tree.
-    if (now == "run") return body();
-    if (prepare) prepare();
-    return;
-  }
+  if (GetParam() == Kind::build || GetParam() == Kind::overlay) return inBuild(prepare, body);
   if (GetParam() == Kind::native) {
     const NativeTree tree;
     std::filesystem::current_path(tree.path());
@@ -73,8 +94,20 @@ void Posix::inResult(const Part& prepare, const Part& body) {
 
 // The test program runs itself as the build's command: once to prepare, whose result is the base of
 // the build that is tested.
-void Posix::inBuild() {
-  Site& site = Site::get();
+void Posix::inBuild(const Part& prepare, const Part& body) {
+  if (!stage().empty()) {
+    // We are the command: the working directory is the tree.
+    if (stage() == "prepare") {
+      if (prepare) return prepare();
+      if (onOverlay()) put("below", "");  // there is no overlay over nothing
+      return;
+    }
+    struct statfs fs = {};
+    ASSERT_EQ(::statfs(".", &fs), 0);
+    ASSERT_EQ(fs.f_type == OVERLAYFS_SUPER_MAGIC, onOverlay());
+    return body();
+  }
+  Site& site = Site::get(onOverlay());
   const std::string id = site.fresh("b");
   const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
   const std::string command = " -- " + std::filesystem::read_symlink(kTest).string() +
@@ -83,8 +116,9 @@ void Posix::inBuild() {
   const auto build = [&](const std::string& request, const std::string& stage) {
     const Answer built = site.command("build " + request + " --env KILNFS_POSIX_DIR=" + place() +
                                       " --env KILNFS_POSIX_STAGE=" + stage + " --wait" + command);
-    EXPECT_TRUE(built.ok) << built.text
-                          << readFile(site.mnt("logs/" + request.substr(0, request.find(' '))));
+    const std::string log = readFile(site.mnt("logs/" + request.substr(0, request.find(' '))));
+    EXPECT_TRUE(built.ok) << built.text << log;
+    passOnNotes(log);
     return built.ok;
   };
   if (build(id + "-base", "prepare")) build(id + " --base " + id + "-base", "run");

@@ -58,13 +58,16 @@ inline bool operator<(const struct timespec& a, const struct timespec& b) {
   return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec;
 }
 
-/// Whether the test that runs is on a native directory: where the kernel or libfuse can't let a
-/// lease do the same, the test says which answer it gives instead.
+/// Whether the test that runs is on a native directory, in an overlay of the kernel's, or on a
+/// tree that is served through FUSE. Where the kernel or libfuse can't let one of the latter do
+/// what a native directory does, the test says which answer it gives instead.
 bool onNative();
-/// Notes that another answer is given here, and why; for the table that tests/posix-table makes.
-inline void instead(const std::string& why) {
-  ::testing::Test::RecordProperty("instead", why);
+bool onOverlay();
+inline bool onFuse() {
+  return !onNative() && !onOverlay();
 }
+/// Notes that another answer is given here, and why; for the table that tests/posix-table makes.
+void instead(const std::string& why);
 
 class Posix : public ::testing::TestWithParam<Kind> {
  protected:
@@ -76,7 +79,7 @@ class Posix : public ::testing::TestWithParam<Kind> {
 
  private:
   void inLease(const Part& prepare, const Part& body);
-  void inBuild();
+  void inBuild(const Part& prepare, const Part& body);
   void inResult(const Part& prepare, const Part& body);
 
   const std::filesystem::path former_ = std::filesystem::current_path();

@@ -28,14 +28,21 @@ ROW_ON(Row64_ExtendedAttributes, [] {
   EXPECT_EQ(code(::getxattr("f", "user.k", small, sizeof small)), ERANGE);
   EXPECT_EQ(code(::getxattr("f", "user.n", small, sizeof small)), ENODATA);
   EXPECT_EQ(code(::removexattr("f", "user.n")), ENODATA);
-  EXPECT_EQ(::listxattr("f", nullptr, 0), 16);
+  // How many bytes that takes is answered by an overlay with its own attributes added, and before
+  // it is asked who may see which.
+  char names[100];
+  EXPECT_EQ(::listxattr("f", names, sizeof names), 16);
+  if (onOverlay())
+    instead("more bytes than needed, to listxattr without a buffer, from an overlay");
+  EXPECT_EQ(::listxattr("f", nullptr, 0), onOverlay() ? 39 : 16);
   EXPECT_EQ(code(::listxattr("f", small, sizeof small)), ERANGE);
   EXPECT_EQ(code(::setxattr("f", "nonsense.x", "", 0, 0)), EOPNOTSUPP);
   EXPECT_EQ(code(::lsetxattr("l", "user.k", "v", 1, 0)), EPERM);
   EXPECT_EQ(code(::lsetxattr("l", "trusted.k", "v", 1, 0)), 0);
   EXPECT_EQ(::lgetxattr("l", "trusted.k", small, sizeof small), 1);
   ASSERT_EQ(::setxattr("f", "trusted.k", "v", 1, 0), 0);
-  const int listed = asUser(kOther, [] { return static_cast<int>(::listxattr("f", nullptr, 0)); });
+  const int listed =
+      asUser(kOther, [&] { return static_cast<int>(::listxattr("f", names, sizeof names)); });
   // btrfs itself names the trusted ones to everybody.
   EXPECT_TRUE(listed == 16 || (onNative() && listed == 26)) << listed;
   EXPECT_EQ(asUser(kOther, [] { return code(::setxattr("f", "user.k", "v", 1, 0)); }), EACCES);

@@ -19,13 +19,20 @@ std::string environment(const char* name, const std::string& otherwise) {
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-std::unique_ptr<Site> site;
+std::unique_ptr<Site> sites[2];
 
 class EndSite : public ::testing::Environment {
  public:
   void TearDown() override {
-    if (site) site->finish();
-    site.reset();
+    for (auto& site : sites) {
+      if (site) site->finish();
+      site.reset();
+    }
+    siginfo_t left = {};
+    const int waited = ::waitid(P_ALL, 0, &left, WEXITED | WNOHANG | WNOWAIT);
+    EXPECT_TRUE(waited != 0 && errno == ECHILD)
+        << "a process is left: " << left.si_pid << " "
+        << readFile("/proc/" + std::to_string(left.si_pid) + "/stat");
   }
 };
 const auto* const atTheEnd = ::testing::AddGlobalTestEnvironment(new EndSite);
@@ -46,6 +53,8 @@ std::string nameOf(Kind kind) {
       return "filled";
     case Kind::build:
       return "build";
+    case Kind::overlay:
+      return "overlay";
     case Kind::result:
       return "result";
   }
@@ -60,20 +69,22 @@ NativeTree::NativeTree() : dir_(place()) {
   EXPECT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
 }
 
-Site& Site::get() {
+Site& Site::get(bool overlays) {
   (void)atTheEnd;
-  if (!site) site.reset(new Site);
+  auto& site = sites[overlays ? 1 : 0];
+  if (!site) site.reset(new Site(overlays));
   return *site;
 }
 
-Site::Site() : dir_(place()) {
+Site::Site(bool overlays) : dir_(place()) {
   // Whatever the daemon would leave behind becomes our child, and is found.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   EXPECT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
   for (const std::string& path : {mnt(), scratch()}) EXPECT_EQ(::mkdir(path.c_str(), 0755), 0);
   std::vector<std::string> options;
-  const std::string wanted = environment("KILNFS_POSIX_OPTIONS", "no_overlay");
+  const std::string wanted = environment("KILNFS_POSIX_OPTIONS", "");
   if (!wanted.empty()) options.push_back(wanted);
+  if (!overlays) options.push_back("no_overlay");
   daemon_ = std::make_unique<Daemon>(store(), mnt(), options);
   EXPECT_TRUE(daemon_->mounted()) << daemon_->log();
 }
@@ -119,11 +130,6 @@ void Site::finish() {
   for (const char* area : {"/result-tmp", "/cache-tmp"}) {
     EXPECT_EQ(entries(store() + area), 0u) << shell("ls -lAR " + store() + area).output;
   }
-  siginfo_t left = {};
-  const int waited = ::waitid(P_ALL, 0, &left, WEXITED | WNOHANG | WNOWAIT);
-  EXPECT_TRUE(waited != 0 && errno == ECHILD)
-      << "a process is left: " << left.si_pid << " "
-      << readFile("/proc/" + std::to_string(left.si_pid) + "/stat");
   daemon_.reset();
 }
 

@@ -3,13 +3,11 @@
 // From the environment:
 //   KILNFS_POSIX_DIR      where store and native directory are made (default /tmp): its file system
 //                         is the one that is tested
-//   KILNFS_POSIX_OPTIONS  mount options of the daemon (default no_overlay: a build's command works
-//   in
-//                         the mount as everybody does, not in an overlay of the kernel's)
+//   KILNFS_POSIX_OPTIONS  mount options of the daemon
 //   KILNFS_POSIX_STAGE    set by us alone, for a test that runs as a build's command: its first
-//   part
-//                         ("prepare") or what is tested ("run")
-// One daemon serves all tests of a process; what it must leave behind is checked at the end.
+//                         part ("prepare") or what is tested ("run")
+// One daemon serves all tests of a process, and another those of an overlay; what they must leave
+// behind is checked at the end.
 #pragma once
 
 #include <memory>
@@ -21,11 +19,12 @@
 namespace kilnfs::testing {
 
 enum class Kind {
-  native,  // a plain directory: shows that the test is right
-  empty,   // a lease over an empty snapshot
-  filled,  // a lease over a snapshot that holds what the test prepared
-  build,   // a build's tmpdir over a result that holds what the test prepared
-  result,  // such a result itself
+  native,   // a plain directory: shows that the test is right
+  empty,    // a lease over an empty snapshot
+  filled,   // a lease over a snapshot that holds what the test prepared
+  build,    // a build's tmpdir over a result that holds what the test prepared, through the mount
+  overlay,  // the same, where the build's command works in an overlay of the kernel's
+  result,   // such a result itself
 };
 std::string nameOf(Kind kind);
 inline void PrintTo(Kind kind, std::ostream* out) {
@@ -51,8 +50,10 @@ struct Answer {
 
 class Site {
  public:
-  /// The one of this process, started at first use.
-  static Site& get();
+  /// The one of this process, started at first use: whose builds work in the mount as everybody
+  /// does, or in overlays.
+  static Site& get() { return get(false); }
+  static Site& get(bool overlays);
   ~Site();
 
   std::string mnt() const { return dir_ / "mnt"; }
@@ -75,7 +76,7 @@ class Site {
   void finish();
 
  private:
-  Site();
+  explicit Site(bool overlays);
 
   TempDir dir_;
   std::unique_ptr<Daemon> daemon_;
