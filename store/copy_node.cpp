@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <map>
 #include <vector>
 
 #include "store/base/fd.h"
@@ -64,23 +65,34 @@ bool forgivable(int code) {
   return code == EPERM || code == EOPNOTSUPP || code == EACCES;
 }
 
-Status copyXattrs(int from, const std::string& to) {
-  const std::string source = procPath(from);
+/// The extended attributes that may be read.
+Expected<std::map<std::string, std::string>> xattrsOf(int fd) {
+  std::map<std::string, std::string> out;
+  const std::string path = procPath(fd);
   std::vector<char> names(XATTR_LIST_MAX);
   // The common case is that there is none: one call.
-  const ssize_t length = ::listxattr(source.c_str(), names.data(), names.size());
-  if (length < 0) return forgivable(errno) ? Status() : Status(failErrno("list attributes"));
+  const ssize_t length = ::listxattr(path.c_str(), names.data(), names.size());
+  if (length < 0 && !forgivable(errno)) return failErrno("list attributes");
   std::vector<char> value;
   for (ssize_t at = 0; at < length;) {
     const std::string name = names.data() + at;
     at += static_cast<ssize_t>(name.size()) + 1;
     value.resize(XATTR_SIZE_MAX);
-    const ssize_t n = readXattr(source, name, value.data(), value.size());
-    if (n < 0) {
-      if (forgivable(errno) || errno == ENODATA) continue;
+    const ssize_t n = readXattr(path, name, value.data(), value.size());
+    if (n >= 0) {
+      out[name].assign(value.data(), static_cast<size_t>(n));
+    } else if (!forgivable(errno) && errno != ENODATA) {
       return failErrno("read attribute " + name);
     }
-    if (::setxattr(to.c_str(), name.c_str(), value.data(), static_cast<size_t>(n), 0) != 0 &&
+  }
+  return out;
+}
+
+Status copyXattrs(int from, const std::string& to) {
+  const auto attributes = xattrsOf(from);
+  if (!attributes) return Failure(attributes.error());
+  for (const auto& [name, value] : *attributes) {
+    if (::setxattr(to.c_str(), name.c_str(), value.data(), value.size(), 0) != 0 &&
         !forgivable(errno)) {
       return failErrno("set attribute " + name);
     }
@@ -129,6 +141,21 @@ Status copyAttributes(int from, int to) {
   const struct timespec times[2] = {st.st_atim, st.st_mtim};
   if (::utimensat(to, "", times, AT_EMPTY_PATH) != 0) return failErrno("set times");
   return {};
+}
+
+Expected<bool> sameAttributes(int a, int b) {
+  struct stat one = {};
+  struct stat other = {};
+  if (::fstat(a, &one) != 0 || ::fstat(b, &other) != 0) return failErrno("stat");
+  if (one.st_mode != other.st_mode || one.st_uid != other.st_uid || one.st_gid != other.st_gid ||
+      one.st_mtim.tv_sec != other.st_mtim.tv_sec || one.st_mtim.tv_nsec != other.st_mtim.tv_nsec) {
+    return false;
+  }
+  const auto first = xattrsOf(a);
+  if (!first) return Failure(first.error());
+  const auto second = xattrsOf(b);
+  if (!second) return Failure(second.error());
+  return *first == *second;
 }
 
 Status copyNode(int from, int toDir, const std::string& toName, std::optional<uint64_t> keep) {

@@ -21,4 +21,7 @@ Status copyNode(int from, int toDir, const std::string& toName,
 /// does.
 Status copyAttributes(int from, int to);
 
+/// Whether two directories have the same of these, but for the time of the last access.
+Expected<bool> sameAttributes(int a, int b);
+
 }  // namespace kilnfs

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "store/base/fault.h"
+#include "store/copy_node.h"
 #include "store/results.h"
 #include "store/rsync.h"
 #include "store/seal.h"
@@ -44,12 +45,16 @@ bool isGone(int code) {
   }
 }
 
-/// A stub, as a directory that is elsewhere.
-Expected<Snapshot::Elsewhere> refer(Snapshot& base, Sealed::Stub stub) {
-  Snapshot::Place place = base.resolve(stub.snapshot);
-  auto id = idAt(*place.snapshot, place.path);
-  if (!id) return Failure(id.error());
-  return Snapshot::Elsewhere{std::move(stub.path), stub.placeholder, std::move(place), *id};
+/// What the new result's root may be: it has the base's attributes as well, if it stands for it.
+Expected<RootStub> rootOf(const Workspace& workspace) {
+  if (!workspace.cow()->untouched()) return RootStub::goes;
+  const auto base = workspace.cow()->base()->open("", O_PATH | O_DIRECTORY);
+  if (!base) return Failure(base.error());
+  const auto root = workspace.open("", O_PATH | O_DIRECTORY);
+  if (!root) return Failure(root.error());
+  const auto same = sameAttributes(base->get(), root->get());
+  if (!same) return Failure(same.error());
+  return *same ? RootStub::stays : RootStub::goes;
 }
 
 }  // namespace
@@ -102,9 +107,10 @@ Status Results::loadSealed(const SealedRow& row) {
     auto base = find(*baseId);
     if (!base) return Failure(base.error());
     if (!*base) return fail(ENOENT, fmt::format("{} is gone", stub.base));
-    auto found = refer(**base, {stub.path, stub.basePath, *placeholder});
-    if (!found) return Failure(found.error());
-    out.elsewhere.push_back(std::move(*found));
+    Snapshot::Place place = (*base)->resolve(stub.basePath);
+    auto origin = idAt(*place.snapshot, place.path);
+    if (!origin) return Failure(origin.error());
+    out.elsewhere.push_back({stub.path, *placeholder, std::move(place), *origin});
   }
   spdlog::info("recovery: {} is to be made plain", id->str());
   materializer_.add(std::move(out));
@@ -164,7 +170,9 @@ Status Results::savePlain(const Id& id, const std::optional<Id>& base, const std
 
 Status Results::saveSealed(const Id& id, const Id& base, Workspace& workspace,
                            const std::string& tmp) {
-  auto sealed = seal(workspace, RootStub::goes);
+  const auto root = rootOf(workspace);
+  if (!root) return Failure(root.error());
+  auto sealed = seal(workspace, *root);
   if (!sealed) return Failure(sealed.error());
   if (sealed->stubs.empty() && (core_.mode == Mode::hardlink || sealed->shared.empty())) {
     return savePlain(id, base, tmp, std::move(sealed->links));
@@ -175,10 +183,9 @@ Status Results::saveSealed(const Id& id, const Id& base, Workspace& workspace,
   for (const BackingId& file : sealed->shared) row.shared.push_back(file.ino);
   std::vector<Snapshot::Elsewhere> elsewhere;
   for (Sealed::Stub& stub : sealed->stubs) {
-    auto found = refer(*workspace.cow()->base(), std::move(stub));
-    if (!found) return Failure(found.error());
-    row.stubs.push_back({found->from, resultOf(*found->to.snapshot), found->to.path});
-    elsewhere.push_back(std::move(*found));
+    Snapshot::Place place = workspace.cow()->base()->resolve(stub.snapshot);
+    row.stubs.push_back({stub.path, resultOf(*place.snapshot), place.path});
+    elsewhere.push_back({std::move(stub.path), stub.placeholder, std::move(place), stub.origin});
   }
   faultPoint("result.sealed");
   const std::lock_guard lock(mutex_);

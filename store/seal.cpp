@@ -62,7 +62,7 @@ class Sealer {
     if (const auto stub = stubs_.find(backingId(st)); stub == stubs_.end()) {
       ok = walkOwn(root->get(), "");
     } else if (mayStay == RootStub::stays) {
-      sealed_.stubs.push_back({"", stub->second.path, backingId(st)});
+      addStub("", stub->second.path, backingId(st), cow_.origin(backingId(st)));
     } else {
       ok = ownLevel(root->get(), "", std::string(stub->second.path));
       keepTimes(root->get(), st);
@@ -93,11 +93,13 @@ class Sealer {
   Status meet(int fd, const std::string& path, const std::string& name, const struct stat& st) {
     const BackingId id = backingId(st);
     if (S_ISDIR(st.st_mode)) {
-      auto child = openDirectory(fd, name);
-      if (!child) return Failure(child.error());
       const auto stub = stubs_.find(id);
-      if (stub == stubs_.end()) return walkOwn(child->get(), pathBelow(path, name));
-      sealed_.stubs.push_back({pathBelow(path, name), stub->second.path, id});
+      if (stub == stubs_.end()) {
+        auto child = openDirectory(fd, name);
+        if (!child) return Failure(child.error());
+        return walkOwn(child->get(), pathBelow(path, name));
+      }
+      addStub(pathBelow(path, name), stub->second.path, id, cow_.origin(id));
       return {};
     }
     if (const auto copy = copies_.find(id); copy != copies_.end()) {
@@ -215,18 +217,24 @@ class Sealer {
         continue;
       }
       if (::mkdirat(to, name.c_str(), 0700) != 0) return failErrno("make a directory");
-      auto child = openDirectory(to, name);
-      if (!child) return Failure(child.error());
       if (replacedBelow_.count(pathBelow(snapshot, name)) != 0) {
+        auto child = openDirectory(to, name);
+        if (!child) return Failure(child.error());
         if (auto ok = ownBelow(child->get(), pathBelow(path, name), pathBelow(snapshot, name)); !ok)
           return ok;
         continue;
       }
-      if (::fstat(child->get(), &st) != 0) return failErrno("stat");
-      sealed_.stubs.push_back({pathBelow(path, name), pathBelow(snapshot, name), backingId(st)});
+      const BackingId origin = cow_.base()->standsFor(backingId(st));
+      if (::fstatat(to, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
+      addStub(pathBelow(path, name), pathBelow(snapshot, name), backingId(st), origin);
       stubs_[backingId(st)] = {pathBelow(snapshot, name), false};
     }
     return {};
+  }
+
+  void addStub(std::string path, std::string snapshot, const BackingId& placeholder,
+               const BackingId& origin) {
+    sealed_.stubs.push_back({std::move(path), std::move(snapshot), placeholder, origin});
   }
 
   Status linkFile(int from, int to, const std::string& name, const struct stat& st) {

@@ -20,6 +20,7 @@ struct Sealed {
     std::string path;      // in the workspace
     std::string snapshot;  // in the snapshot
     BackingId placeholder;
+    BackingId origin;  // what it stands for: the directory as it is on disk
   };
   std::vector<Stub> stubs;
   SharedFiles shared;

@@ -17,7 +17,7 @@ auto itemAbove(const Map& map, const std::string& path) {
     const auto it = map.find(path.substr(0, end));
     if (it != map.end()) return it;
   }
-  return map.end();
+  return map.find({});  // the root may be elsewhere as a whole, which is another's root
 }
 
 }  // namespace

@@ -4,10 +4,9 @@
 // Some of a snapshot's directories may be elsewhere, and an empty directory, a placeholder, where
 // they should be. Whoever opens one is sent to where it is:
 //   - a result that was sealed, but not made plain yet, has what its build did not change in the
-//     results that it lies over (materializer.h);
+//     results that it lies over (materializer.h), its root included if nothing was changed at all;
 //   - a cache's snapshot that is superseded gave its directories to the one that follows it, so
-//   that
-//     publishing costs what was changed and not what was kept (publish.h).
+//     that publishing costs what was changed and not what was kept (publish.h).
 // Either way the directories are the same, and no snapshot changes.
 #pragma once
 

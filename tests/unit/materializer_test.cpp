@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -180,6 +181,80 @@ TEST_P(MaterializerTest, AKeptDirectoryOfASealedResultHasItsPlaceholders) {
   EXPECT_EQ(deep->attributes.st_ino, numbers["deep"]);
   EXPECT_EQ(readIn(*t, "a/deep/file"), "two");
   EXPECT_EQ(readIn(*t, "a/deep/er/file"), "three");
+}
+
+// So that such a build costs the same whatever its base holds.
+TEST_P(MaterializerTest, AResultThatChangedNothingIsItsBaseUntilItIsPlain) {
+  for (const char* name : {"x", "y", "z"}) holdUp(name);
+  const auto nothing = [](Editor& e) { EXPECT_EQ(e.read("a/file"), "one"); };
+  ASSERT_TRUE(build("x", "base", nothing));
+  ASSERT_TRUE(build("y", "x", nothing));
+  for (const auto& tree : std::filesystem::directory_iterator(dir_ / "store/result-tmp")) {
+    if (tree.path().filename().string().starts_with("build.")) {
+      EXPECT_EQ(entries(tree.path()), 0U) << tree.path();
+    }
+  }
+  ASSERT_TRUE(build("z", "y", [](Editor& e) {
+    e.write("a/file", "z");
+    e.rename("b", "a/c");
+  }));
+  const auto read = [](const std::function<std::string(const std::string&, const char*)>& get) {
+    EXPECT_EQ(get("y", "a/file"), "one");
+    EXPECT_EQ(get("y", "b/linked"), "linked");
+    EXPECT_EQ(get("z", "a/file"), "z");
+    EXPECT_EQ(get("z", "a/c/linked"), "linked");
+    EXPECT_EQ(get("z", "a/deep/er/file"), "three");
+  };
+  const auto served = [this](const std::string& name, const char* path) {
+    return readIn(*tree(name), path);
+  };
+  read(served);
+  EXPECT_EQ(tree("x")->root()->attributes.st_ino, Tree::rootIno("results/x"));
+  EXPECT_EQ(tree("y")->root()->attributes.st_ino, Tree::rootIno("results/y"));
+  EXPECT_EQ(store_->remove(id("base"), false).error().code, ENOTEMPTY) << "it is needed";
+  store_.reset();
+  open();
+  EXPECT_EQ(store_->sealedResults().size(), 3U);
+  read(served);
+  letGo();
+  ASSERT_TRUE(settle());
+  read([this](const std::string& name, const char* path) {
+    return readFile(result(name + "/" + path));
+  });
+  Interrupt interrupt;
+  ASSERT_TRUE(store_->completeRecords(interrupt));
+  const auto verified = store_->verify({}, false, interrupt);
+  ASSERT_TRUE(verified);
+  for (const Verified& each : *verified) {
+    EXPECT_EQ(actionName(each.action), "ok") << each.id << each.why;
+  }
+}
+
+TEST_P(MaterializerTest, ARootWhoseAttributesWereChangedIsOwn) {
+  for (const char* name : {"mode", "time", "attribute"}) holdUp(name);
+  const auto change = [this](const char* name, const std::function<int(const char*)>& call) {
+    Interrupt interrupt;
+    ASSERT_TRUE(store_->build(id(name), id("base"), User{}, interrupt, [&](const auto& tmp) {
+      EXPECT_EQ(call(tmp->path().c_str()), 0) << name;
+      return Status();
+    }));
+  };
+  change("mode", [](const char* path) { return ::chmod(path, 0711); });
+  const struct timespec times[2] = {{0, UTIME_OMIT}, {1, 2}};
+  change("time", [&](const char* path) { return ::utimensat(AT_FDCWD, path, times, 0); });
+  change("attribute", [](const char* path) { return ::setxattr(path, "user.a", "b", 1, 0); });
+  EXPECT_EQ(tree("mode")->root()->attributes.st_mode & 07777, 0711U);
+  EXPECT_EQ(tree("time")->root()->attributes.st_mtim.tv_nsec, 2);
+  EXPECT_EQ(readIn(*tree("attribute"), "a/deep/file"), "two");
+  letGo();
+  ASSERT_TRUE(settle());
+  struct stat st = {};
+  ASSERT_EQ(::stat(result("mode").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0711U);
+  ASSERT_EQ(::stat(result("time").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mtim.tv_nsec, 2);
+  char value[8];
+  EXPECT_EQ(::getxattr(result("attribute").c_str(), "user.a", value, sizeof value), 1);
 }
 
 TEST_P(MaterializerTest, ASealedResultCanBeDeleted) {
