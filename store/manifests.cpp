@@ -59,7 +59,8 @@ Status Manifests::resume() {
   if (!names) return Failure(names.error());
   std::unordered_set<std::string> recorded;
   for (std::string& name : *names) {
-    if (Name::valid(name) && isDirectory(layout_.result(), name)) {
+    // What can't be looked at now is not gone: its record is all that tells of damage later.
+    if (Name::valid(name) && hasDirectory(layout_.result(), name).value_or(true)) {
       recorded.insert(std::move(name));
     } else {
       ::unlinkat(area.fd.get(), name.c_str(), 0);
