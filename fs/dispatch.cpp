@@ -213,6 +213,12 @@ void opCreate(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mo
   });
 }
 
+void opTmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode, fuse_file_info* info) {
+  withNode(request, parent, "tmpfile", [&](Reply reply, Node& node) {
+    node.createUnnamed(std::move(reply), info->flags, mode);
+  });
+}
+
 // The kernel then opens directories without asking, caches all listings, and reads without a
 // handle.
 void opOpendir(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
@@ -318,6 +324,7 @@ fuse_lowlevel_ops makeOperations() {
   ops.removexattr = opRemovexattr;
   ops.open = opOpen;
   ops.create = opCreate;
+  fuseSetTmpfile(ops, opTmpfile);
   ops.opendir = opOpendir;
   ops.release = opRelease;
   ops.read = opRead;

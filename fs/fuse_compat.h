@@ -107,6 +107,14 @@ bool fuseWantsSetIdCleared(const Info& info) {
   }
 }
 
+// -- files without a name
+
+using FuseTmpfile = void (*)(fuse_req_t, fuse_ino_t, mode_t, fuse_file_info*);
+template <class Operations>
+void fuseSetTmpfile(Operations& operations, FuseTmpfile handler) {
+  if constexpr (requires { operations.tmpfile; }) operations.tmpfile = handler;
+}
+
 inline uint64_t fuseWanted(const fuse_conn_info& conn) {
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
   return conn.want_ext;

@@ -56,6 +56,9 @@ void Node::syncdir(Reply reply) {
 void Node::create(Reply reply, const std::string&, int, mode_t) {
   reply.error(refusal());
 }
+void Node::createUnnamed(Reply reply, int, mode_t) {
+  reply.error(refusal());
+}
 void Node::mknod(Reply reply, const std::string&, mode_t, dev_t) {
   reply.error(refusal());
 }

@@ -62,6 +62,7 @@ class Node {
   virtual void readdir(Reply reply, off_t offset, size_t size, bool plus);
   virtual void syncdir(Reply reply);
   virtual void create(Reply reply, const std::string& name, int flags, mode_t mode);
+  virtual void createUnnamed(Reply reply, int flags, mode_t mode);
   virtual void mknod(Reply reply, const std::string& name, mode_t mode, dev_t device);
   virtual void mkdir(Reply reply, const std::string& name, mode_t mode);
   virtual void symlink(Reply reply, const std::string& name, const std::string& target);

@@ -197,7 +197,14 @@ void TreeNode::open(Reply reply, int flags) {
 }
 
 void TreeNode::create(Reply reply, const std::string& name, int flags, mode_t mode) {
-  auto created = tree().create(*inode_, name, flags, mode, reply.creator());
+  answer(std::move(reply), flags, tree().create(*inode_, name, flags, mode, reply.creator()));
+}
+
+void TreeNode::createUnnamed(Reply reply, int flags, mode_t mode) {
+  answer(std::move(reply), flags, tree().createUnnamed(*inode_, flags, mode, reply.creator()));
+}
+
+void TreeNode::answer(Reply reply, int flags, Expected<Tree::Created> created) const {
   if (!created) return reply.error(created.error());
   const NodeRef node(created->entry.inode);
   OpenAnswer open = admit(reply, *created->file, flags);

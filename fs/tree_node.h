@@ -23,6 +23,7 @@ class TreeNode : public Node {
   void readdir(Reply reply, off_t offset, size_t size, bool plus) override;
   void syncdir(Reply reply) override;
   void create(Reply reply, const std::string& name, int flags, mode_t mode) override;
+  void createUnnamed(Reply reply, int flags, mode_t mode) override;
   void mknod(Reply reply, const std::string& name, mode_t mode, dev_t device) override;
   void mkdir(Reply reply, const std::string& name, mode_t mode) override;
   void symlink(Reply reply, const std::string& name, const std::string& target) override;
@@ -42,6 +43,7 @@ class TreeNode : public Node {
   void openLease(Reply reply, std::function<void(Reply, TreeNode&)> answer);
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
+  void answer(Reply reply, int flags, Expected<Tree::Created> created) const;
   OpenAnswer admit(const Reply& reply, const File& file, int flags) const;
   double timeout(const Inode& inode) const;
   bool known(const std::string& name, EntryAnswer& entry);

@@ -111,6 +111,9 @@ class Tree : public std::enable_shared_from_this<Tree> {
   /// Opens or makes a regular file; EEXIST with O_EXCL.
   Expected<Created> create(Inode& parent, const std::string& name, int flags, mode_t mode,
                            const Creator& creator);
+  /// Makes a regular file that has no name yet, and with O_EXCL never will: O_TMPFILE. EOPNOTSUPP
+  /// where the file system below can't.
+  Expected<Created> createUnnamed(Inode& parent, int flags, mode_t mode, const Creator& creator);
   Expected<std::string> readlink(Inode& inode);
   /// Whether an open file of the inode is for good the file on disk that it is now, and need not be
   /// read and written through us.
@@ -256,6 +259,10 @@ class Tree : public std::enable_shared_from_this<Tree> {
   /// The file or directory that is known by what was found on disk.
   BackingId canonical(const BackingId& id) const;
   void addName(Inode& inode, Inode& parent, const std::string& name);
+  Created asCreated(UniqueFd fd, const struct stat& st, InodePtr inode, bool writable);
+  /// Remembers `fd` (O_PATH) of a file that has no name.
+  void keep(Inode& inode, std::shared_ptr<UniqueFd> fd);
+  void keepLocked(Inode& inode, std::shared_ptr<UniqueFd> fd);  // with inodes_ held
   void removeName(Inode& inode, const Inode& parent, const std::string& name,
                   std::shared_ptr<UniqueFd> kept);
   bool isLastName(const Inode& inode, const Inode& parent, const std::string& name) const;

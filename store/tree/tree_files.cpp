@@ -74,14 +74,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
       dir->changed();
       struct stat st;
       if (::fstat(fd.get(), &st) != 0) return fail(errno);
-      Created created{{intern(st, &parent, name), {}}, nullptr};
-      created.entry.attributes = seen(st, *created.entry.inode);
-      const bool writable = wantsWrite(flags);
-      workspace_->opened(writable);
-      created.file =
-          std::make_unique<File>(created.entry.inode, std::move(fd), writable, workspace_);
-      if (noticesOpen(*created.entry.inode, writable)) addOpen(*created.file);
-      return created;
+      return asCreated(std::move(fd), st, intern(st, &parent, name), wantsWrite(flags));
     }
     if (errno != EEXIST || (flags & O_EXCL) != 0) return fail(errno);
   }
@@ -92,6 +85,39 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
   auto attributes = getattr(*entry->inode, file->get());
   if (attributes) entry->attributes = *attributes;
   return Created{std::move(*entry), std::move(*file)};
+}
+
+Tree::Created Tree::asCreated(UniqueFd fd, const struct stat& st, InodePtr inode, bool writable) {
+  Created created{{std::move(inode), {}}, nullptr};
+  created.entry.attributes = seen(st, *created.entry.inode);
+  workspace_->opened(writable);
+  created.file = std::make_unique<File>(created.entry.inode, std::move(fd), writable, workspace_);
+  if (noticesOpen(*created.entry.inode, writable)) addOpen(*created.file);
+  return created;
+}
+
+Expected<Tree::Created> Tree::createUnnamed(Inode& parent, int flags, mode_t mode,
+                                            const Creator& creator) {
+  const auto change = beginChange();
+  if (!change) return Failure(change.error());
+  // Of a directory that is the snapshot's still, what it passes on to new files may not be here.
+  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
+  const std::shared_lock lock(names_);
+  const auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  UniqueFd fd;
+  {
+    const CreateAs as(creator);
+    fd.reset(::openat(dir->get(), ".", (flags & (kBackingFlags | O_EXCL)) | O_TMPFILE | O_CLOEXEC,
+                      as.mode(mode & 07777)));
+  }
+  struct stat st;
+  if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return fail(errno);
+  auto kept = reopen(fd.get(), O_PATH);
+  if (!kept) return Failure(kept.error());
+  InodePtr inode = intern(st, nullptr, {});
+  keep(*inode, std::make_shared<UniqueFd>(std::move(*kept)));
+  return asCreated(std::move(fd), st, std::move(inode), wantsWrite(flags));
 }
 
 bool Tree::mayBypass(const Inode& inode) const {

@@ -98,10 +98,17 @@ void Tree::removeName(Inode& inode, const Inode& parent, const std::string& name
       links.erase(it);
     }
   }
-  if (kept && !inode.parent_) {
-    if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
-    inode.rare_->kept = std::move(kept);
-  }
+  if (kept && !inode.parent_) keepLocked(inode, std::move(kept));
+}
+
+void Tree::keep(Inode& inode, std::shared_ptr<UniqueFd> fd) {
+  const std::lock_guard lock(inodes_);
+  keepLocked(inode, std::move(fd));
+}
+
+void Tree::keepLocked(Inode& inode, std::shared_ptr<UniqueFd> fd) {
+  if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
+  inode.rare_->kept = std::move(fd);
 }
 
 std::shared_ptr<UniqueFd> Tree::keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
@@ -223,7 +230,7 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
   if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
   if (auto ok = ownFile(inode); !ok) return Failure(ok.error());
   const std::unique_lock lock(names_);
-  if (keptFd(inode)) return fail(ENOENT);
+  // One without a name can be given one only if it never had any: the file system below knows.
   const auto file = openBacking(inode, O_PATH);
   if (!file) return Failure(file.error());
   const auto dir = openParent(parent);

@@ -174,20 +174,59 @@ ROW(Row26_ExclusiveCreationHasOneWinner) {
   EXPECT_EQ(failure(open("l", O_RDWR | O_CREAT | O_EXCL)), EEXIST);
 }
 
-ROW(Row27_FilesWithoutAName) {
-  const UniqueFd fd(::open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+ROW_ON(Row27_FilesWithoutAName, [] {
+  ::mkdir("d", 0755);
+  ASSERT_EQ(::chmod("d", 0777), 0);
+  put("d/old", "x");
+}) {
+  const UniqueFd fd = open("d", O_TMPFILE | O_RDWR, 0600);
   if (onFuse() && !fd.valid()) {
     instead("EOPNOTSUPP: libfuse 3.14 has no request for it; programs fall back");
     EXPECT_EQ(errno, EOPNOTSUPP);
     return;
   }
-  ASSERT_TRUE(fd.valid());
+  ASSERT_TRUE(fd.valid()) << errno;
+  const auto pathOf = [](const UniqueFd& file) {
+    return "/proc/self/fd/" + std::to_string(file.get());
+  };
+  const auto link = [&](const UniqueFd& file, const char* name) {
+    return code(::linkat(AT_FDCWD, pathOf(file).c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW));
+  };
   EXPECT_EQ(statOf(fd).st_nlink, 0u);
+  EXPECT_EQ(statOf(fd).st_mode & 07777, 0600u);
+  const struct stat before = statOf("d");
   EXPECT_EQ(::write(fd.get(), "tmp", 3), 3);
-  ASSERT_EQ(::linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(fd.get())).c_str(), AT_FDCWD, "f",
-                     AT_SYMLINK_FOLLOW),
+  EXPECT_EQ(statOf(fd).st_size, 3);
+  EXPECT_TRUE(statOf("d").st_mtim == before.st_mtim) << "no name was made";
+  const UniqueFd again = open(pathOf(fd), O_RDONLY);
+  char text[4] = {};
+  EXPECT_EQ(::read(again.get(), text, sizeof text), 3);
+  EXPECT_STREQ(text, "tmp");
+  EXPECT_EQ(link(fd, "d/old"), EEXIST);
+  ASSERT_EQ(link(fd, "d/f"), 0);
+  EXPECT_EQ(get("d/f"), "tmp");
+  EXPECT_EQ(statOf("d/f").st_ino, statOf(fd).st_ino);
+  EXPECT_EQ(statOf(fd).st_nlink, 1u);
+  EXPECT_EQ(link(fd, "g"), 0);
+  EXPECT_EQ(statOf(fd).st_nlink, 2u);
+  EXPECT_EQ(::write(fd.get(), "!", 1), 1);
+  EXPECT_EQ(get("g"), "tmp!");
+
+  const UniqueFd never = open("d", O_TMPFILE | O_EXCL | O_WRONLY, 0600);
+  ASSERT_TRUE(never.valid());
+  EXPECT_EQ(link(never, "never"), ENOENT);
+  EXPECT_EQ(failure(open("d", O_TMPFILE | O_RDONLY)), EINVAL);
+  EXPECT_EQ(failure(open("d/f", O_TMPFILE | O_RDWR)), ENOTDIR);
+  EXPECT_EQ(asUser(kOther,
+                   [] {
+                     ::umask(027);
+                     const UniqueFd mine = open("d", O_TMPFILE | O_RDWR, 0666);
+                     const struct stat st = statOf(mine);
+                     return st.st_uid == kOther && (st.st_mode & 07777) == 0640 ? 0 : 1;
+                   }),
             0);
-  EXPECT_EQ(get("f"), "tmp");
+  ::chmod("d", 0755);
+  EXPECT_EQ(asUser(kOther, [] { return failure(open("d", O_TMPFILE | O_RDWR)); }), EACCES);
 }
 
 ROW_ON(Row28_LinksOfOpenFiles, [] { put("f", "x"); }) {

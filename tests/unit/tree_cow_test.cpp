@@ -174,6 +174,23 @@ TEST_F(TreeCowTest, AnUnlinkedSharedFileIsWrittenWithoutTheSnapshot) {
   EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 0U);
 }
 
+TEST_F(TreeCowTest, AFileMadeWithoutANameCanGetOne) {
+  auto made = tree_->createUnnamed(*node("a/b"), O_RDWR, 0640, me_);
+  ASSERT_TRUE(made) << made.error().code;
+  const InodePtr inode = made->entry.inode;
+  EXPECT_EQ(made->entry.attributes.st_nlink, 0U);
+  ASSERT_EQ(::pwrite(made->file->fd(), "new", 3, 0), 3);
+  made->file.reset();
+  EXPECT_EQ(tree_->getattr(*inode)->st_size, 3) << "it is known, though it is not open";
+  const auto linked = tree_->link(*inode, *node("a"), "named");
+  ASSERT_TRUE(linked) << linked.error().code;
+  EXPECT_EQ(linked->inode, inode);
+  EXPECT_EQ(linked->attributes.st_nlink, 1U);
+  EXPECT_EQ(read("a/named"), "new");
+  ASSERT_TRUE(tree_->unlink(*node("a"), "named"));
+  EXPECT_EQ(tree_->link(*inode, *node("a"), "again").error().code, ENOENT);
+}
+
 TEST_F(TreeCowTest, ARemovedStubIsNotFilled) {
   const InodePtr empty = node("empty");
   ASSERT_TRUE(tree_->rmdir(*node(""), "empty"));
