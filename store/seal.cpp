@@ -228,6 +228,7 @@ class Sealer {
       if (::fstatat(to, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failErrno("stat");
       addStub(pathBelow(path, name), pathBelow(snapshot, name), backingId(st), origin);
       stubs_[backingId(st)] = {pathBelow(snapshot, name), false};
+      cow_.setOrigin(backingId(st), origin);  // for the next pass
     }
     return {};
   }

@@ -260,9 +260,9 @@ class Tree : public std::enable_shared_from_this<Tree> {
   BackingId canonical(const BackingId& id) const;
   void addName(Inode& inode, Inode& parent, const std::string& name);
   Created asCreated(UniqueFd fd, const struct stat& st, InodePtr inode, bool writable);
-  /// Remembers `fd` (O_PATH) of a file that has no name.
-  void keep(Inode& inode, std::shared_ptr<UniqueFd> fd);
-  void keepLocked(Inode& inode, std::shared_ptr<UniqueFd> fd);  // with inodes_ held
+  /// Reaches a file that has no name by `fd` (O_PATH) from now on.
+  void hold(Inode& inode, std::shared_ptr<UniqueFd> fd);
+  void holdLocked(Inode& inode, std::shared_ptr<UniqueFd> fd);  // with inodes_ held
   void removeName(Inode& inode, const Inode& parent, const std::string& name,
                   std::shared_ptr<UniqueFd> kept);
   bool isLastName(const Inode& inode, const Inode& parent, const std::string& name) const;

@@ -99,13 +99,17 @@ Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_
   const auto [sideFd, prefix] = place_.beside();
   auto group = copyForAllNames(from, sideFd, sideName(prefix), groupOf(file).links, keep);
   if (!group) return Failure(group.error());
-  const auto made = openBeneath(sideFd, group->file, O_PATH | O_NOFOLLOW);
+  auto made = openBeneath(sideFd, group->file, O_PATH | O_NOFOLLOW);
   struct stat st;
   struct stat original;
   if (!made || ::fstat(made->get(), &st) != 0 || ::fstat(from, &original) != 0) return fail(EIO);
   cow_->keepChangeTime(group->id, cow_->changeTime(file, original), st);
   cow_->setGroup(file, std::move(*group));
-  if (const InodePtr known = find(file)) moveReaders(*known, made->get());
+  if (const InodePtr known = find(file)) {
+    moveReaders(*known, made->get());
+    // Its own name may be gone, so that it is reached by what was kept of it.
+    if (keptFd(*known)) hold(*known, std::make_shared<UniqueFd>(std::move(*made)));
+  }
   return {};
 }
 
@@ -142,8 +146,7 @@ Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep)
   cow_->keepChangeTime(backingId(st), changeTimeOf(inode, from), st);
   becomes(inode, backingId(st));
   moveReaders(inode, made->get());
-  const std::lock_guard lock(inodes_);
-  inode.rare_->kept = std::make_shared<UniqueFd>(std::move(*made));
+  hold(inode, std::make_shared<UniqueFd>(std::move(*made)));
   return {};
 }
 

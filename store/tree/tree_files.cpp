@@ -113,10 +113,11 @@ Expected<Tree::Created> Tree::createUnnamed(Inode& parent, int flags, mode_t mod
   }
   struct stat st;
   if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return fail(errno);
-  auto kept = reopen(fd.get(), O_PATH);
-  if (!kept) return Failure(kept.error());
+  // Not another descriptor for the same opening, which is for writing.
+  UniqueFd kept(::open(procPath(fd.get()).c_str(), O_PATH | O_CLOEXEC));
+  if (!kept.valid()) return fail(errno);
   InodePtr inode = intern(st, nullptr, {});
-  keep(*inode, std::make_shared<UniqueFd>(std::move(*kept)));
+  hold(*inode, std::make_shared<UniqueFd>(std::move(kept)));
   return asCreated(std::move(fd), st, std::move(inode), wantsWrite(flags));
 }
 

@@ -98,15 +98,15 @@ void Tree::removeName(Inode& inode, const Inode& parent, const std::string& name
       links.erase(it);
     }
   }
-  if (kept && !inode.parent_) keepLocked(inode, std::move(kept));
+  if (kept && !inode.parent_) holdLocked(inode, std::move(kept));
 }
 
-void Tree::keep(Inode& inode, std::shared_ptr<UniqueFd> fd) {
+void Tree::hold(Inode& inode, std::shared_ptr<UniqueFd> fd) {
   const std::lock_guard lock(inodes_);
-  keepLocked(inode, std::move(fd));
+  holdLocked(inode, std::move(fd));
 }
 
-void Tree::keepLocked(Inode& inode, std::shared_ptr<UniqueFd> fd) {
+void Tree::holdLocked(Inode& inode, std::shared_ptr<UniqueFd> fd) {
   if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
   inode.rare_->kept = std::move(fd);
 }
@@ -230,7 +230,10 @@ Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string&
   if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
   if (auto ok = ownFile(inode); !ok) return Failure(ok.error());
   const std::unique_lock lock(names_);
-  // One without a name can be given one only if it never had any: the file system below knows.
+  // One without a name can be given one only if it never had any. The file system below knows, but
+  // of a copy that stands for all names it has one itself.
+  const auto group = cow_ != nullptr ? cow_->group(inode.backing()) : std::nullopt;
+  if (group && group->links == 0) return fail(ENOENT);
   const auto file = openBacking(inode, O_PATH);
   if (!file) return Failure(file.error());
   const auto dir = openParent(parent);

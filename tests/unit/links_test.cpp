@@ -164,6 +164,22 @@ TEST_P(LinksTest, OfAResultThatIsItsBase) {
   isWhole("x");
 }
 
+TEST_P(LinksTest, OfAResultWhoseRootAloneIsOwnBeforeItIsPlain) {
+  writeFile(result("x"), "in the way");
+  EXPECT_FALSE(build("x", "base", [](Editor&, const auto& tmp) {
+    ASSERT_EQ(::chmod(tmp->path().c_str(), 0711), 0);
+  })) << "it is saved, but can't be made plain";
+  const auto tree = Tree::create(*store_->result(id("x")), 0);
+  showAsOneFile(tree);
+  EXPECT_EQ(testing::readIn(*tree, "d/single"), "single");
+  EXPECT_EQ(testing::readIn(*tree, "e/kept"), "kept");
+  const auto [root, name] = splitIn(*tree, "e");
+  EXPECT_EQ(tree->lookup(*root, name)->attributes.st_mode & 07777, 0755U);
+  std::filesystem::remove(result("x"));
+  ASSERT_TRUE(store_->completeDeletes());
+  isWhole("x");
+}
+
 TEST_P(LinksTest, OfDirectoriesThatBecomeOwn) {
   ASSERT_TRUE(build("x", "base", [](Editor& e, const auto& tmp) {
     const auto tree = Tree::create(tmp, 0);

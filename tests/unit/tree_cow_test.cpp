@@ -174,6 +174,41 @@ TEST_F(TreeCowTest, AnUnlinkedSharedFileIsWrittenWithoutTheSnapshot) {
   EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 0U);
 }
 
+TEST_F(TreeCowTest, SoIsOneThatHasAnotherNameWhichNobodyLookedUp) {
+  const InodePtr inode = node("a/linked");
+  auto reader = tree_->open(*inode, O_RDONLY, true);
+  ASSERT_TRUE(tree_->unlink(*node("a"), "linked"));
+  SetAttributes wanted;
+  wanted.mode = 0600;
+  ASSERT_TRUE(tree_->setattr(*inode, wanted));
+  auto writer = tree_->open(*inode, O_RDWR, true);
+  ASSERT_TRUE(writer) << writer.error().code;
+  ASSERT_EQ(::pwrite((*writer)->fd(), "ZZZ", 3, 0), 3);
+  EXPECT_EQ(readAll(**reader), "ZZZked");
+  EXPECT_EQ(read("a/b/also"), "ZZZked");
+  EXPECT_EQ(node("a/b/also"), inode);
+  EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 1U);
+}
+
+TEST_F(TreeCowTest, AFileWithoutANameIsOpenForWritingNoLongerThanItsDescriptors) {
+  auto made = tree_->createUnnamed(*node("a"), O_RDWR, 0640, me_);
+  ASSERT_TRUE(made) << made.error().code;
+  made->file->mayBeMapped();
+  made->file.reset();
+  EXPECT_TRUE(workspace_->freeze(false)) << "the inode is known still";
+}
+
+TEST_F(TreeCowTest, AFileWhoseLastNameIsGoneGetsNoneAgain) {
+  const InodePtr inode = node("a/linked");
+  auto writer = tree_->open(*inode, O_RDWR, true);
+  ASSERT_EQ(::pwrite((*writer)->fd(), "ZZZ", 3, 0), 3);
+  ASSERT_TRUE(tree_->unlink(*node("a"), "linked"));
+  ASSERT_TRUE(tree_->link(*inode, *node("a"), "again")) << "it has another name";
+  ASSERT_TRUE(tree_->unlink(*node("a"), "again"));
+  ASSERT_TRUE(tree_->unlink(*node("a/b"), "also"));
+  EXPECT_EQ(code(tree_->link(*inode, *node("a"), "again")), ENOENT);
+}
+
 TEST_F(TreeCowTest, AFileMadeWithoutANameCanGetOne) {
   auto made = tree_->createUnnamed(*node("a/b"), O_RDWR, 0640, me_);
   ASSERT_TRUE(made) << made.error().code;
