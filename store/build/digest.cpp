@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "store/base/directory_names.h"
-#include "store/base/fd.h"
+#include "store/tree_root.h"
 
 namespace kilnfs {
 
@@ -70,17 +70,6 @@ Status digestFile(Digest& digest, int dir, const std::string& name, const struct
   return {};
 }
 
-Status digestDirectory(Digest& digest, int dir, Interrupt& interrupt) {
-  auto names = directoryNames(dir);
-  if (!names) return Failure(names.error());
-  std::sort(names->begin(), names->end());
-  digest.field(static_cast<uint64_t>(names->size()));
-  for (const std::string& name : *names) {
-    if (auto done = digestTree(digest, dir, name, interrupt); !done) return done;
-  }
-  return {};
-}
-
 Status digestLink(Digest& digest, int dir, const std::string& name) {
   char target[4097];
   const ssize_t n = ::readlinkat(dir, name.c_str(), target, sizeof target);
@@ -89,27 +78,67 @@ Status digestLink(Digest& digest, int dir, const std::string& name) {
   return {};
 }
 
+class TreeDigest {
+ public:
+  TreeDigest(Digest& digest, Interrupt& interrupt, const OpenElsewhere& open)
+      : digest_(digest), interrupt_(interrupt), open_(open) {}
+
+  /// What is at `path` below where it all began, and has the last name of it in `dir`.
+  Status add(int dir, const std::string& name, const std::string& path) {
+    if (interrupt_.raised()) return fail(EINTR, "interrupted");
+    struct stat st = {};
+    if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0) {
+      return failErrno(inQuotes(name));
+    }
+    if (S_ISDIR(st.st_mode)) return addDirectory(dir, name, path);
+    digest_.field(name);
+    // A link's mode means nothing, and differs between file systems.
+    digest_.field(S_ISLNK(st.st_mode) ? static_cast<uint64_t>(S_IFLNK) : uint64_t{st.st_mode});
+    if (S_ISREG(st.st_mode)) return digestFile(digest_, dir, name, st, interrupt_);
+    if (S_ISLNK(st.st_mode)) return digestLink(digest_, dir, name);
+    if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) digest_.field(uint64_t{st.st_rdev});
+    return {};
+  }
+
+ private:
+  Status addDirectory(int dir, const std::string& name, const std::string& path) {
+    auto fd = open(dir, name, path);
+    if (!fd) return Failure(fd.error());
+    struct stat st = {};
+    if (::fstat(fd->get(), &st) != 0) return failErrno(inQuotes(name));
+    digest_.field(name);
+    digest_.field(uint64_t{st.st_mode});
+    auto names = directoryNames(fd->get());
+    if (!names) return Failure(names.error());
+    std::sort(names->begin(), names->end());
+    digest_.field(static_cast<uint64_t>(names->size()));
+    for (const std::string& each : *names) {
+      if (auto done = add(fd->get(), each, pathBelow(path, each)); !done) return done;
+    }
+    return {};
+  }
+
+  Expected<UniqueFd> open(int dir, const std::string& name, const std::string& path) const {
+    if (open_) {
+      auto fd = open_(path);
+      return fd ? std::move(fd) : fail(fd.error().code, inQuotes(name));
+    }
+    const char* const from = name.empty() ? "." : name.c_str();
+    UniqueFd fd(::openat(dir, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd.valid()) return failErrno(inQuotes(name));
+    return fd;
+  }
+
+  Digest& digest_;
+  Interrupt& interrupt_;
+  const OpenElsewhere& open_;
+};
+
 }  // namespace
 
-Status digestTree(Digest& digest, int dir, const std::string& name, Interrupt& interrupt) {
-  if (interrupt.raised()) return fail(EINTR, "interrupted");
-  struct stat st = {};
-  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0) {
-    return failErrno(inQuotes(name));
-  }
-  digest.field(name);
-  // A link's mode means nothing, and differs between file systems.
-  digest.field(S_ISLNK(st.st_mode) ? static_cast<uint64_t>(S_IFLNK) : uint64_t{st.st_mode});
-  if (S_ISDIR(st.st_mode)) {
-    if (name.empty()) return digestDirectory(digest, dir, interrupt);
-    const UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!fd.valid()) return failErrno(inQuotes(name));
-    return digestDirectory(digest, fd.get(), interrupt);
-  }
-  if (S_ISREG(st.st_mode)) return digestFile(digest, dir, name, st, interrupt);
-  if (S_ISLNK(st.st_mode)) return digestLink(digest, dir, name);
-  if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) digest.field(uint64_t{st.st_rdev});
-  return {};
+Status digestTree(Digest& digest, int dir, const std::string& name, Interrupt& interrupt,
+                  const OpenElsewhere& open) {
+  return TreeDigest(digest, interrupt, open).add(dir, name, name);
 }
 
 }  // namespace kilnfs

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "store/base/error.h"
+#include "store/base/fd.h"
 #include "store/base/interrupt.h"
 
 struct evp_md_ctx_st;
@@ -32,9 +34,15 @@ class Digest {
   bool ok_;
 };
 
+/// Opens a directory of a tree, some of whose directories are elsewhere: `path` is below where the
+/// digest began.
+using OpenElsewhere = std::function<Expected<UniqueFd>(const std::string& path)>;
+
 /// Adds what is at `name` below `dir` (`name` empty: `dir` itself): names, types, modes, bytes,
-/// link targets, device numbers; not owners, not times. Follows no symbolic link. EINTR; any error
-/// of reading; EAGAIN: a file changed while it was read.
-Status digestTree(Digest& digest, int dir, const std::string& name, Interrupt& interrupt);
+/// link targets, device numbers; not owners, not times. Follows no symbolic link. `open`: null if
+/// the directories are where they seem to be. EINTR; any error of reading; EAGAIN: a file changed
+/// while it was read.
+Status digestTree(Digest& digest, int dir, const std::string& name, Interrupt& interrupt,
+                  const OpenElsewhere& open = nullptr);
 
 }  // namespace kilnfs

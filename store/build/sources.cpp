@@ -54,7 +54,7 @@ bool Sources::belowMount(const std::string& path) const {
   return !mount_.empty() && (path == mount_ || path.starts_with(mount_ + "/"));
 }
 
-Expected<UniqueFd> Sources::open(const std::string& path) const {
+Expected<Sources::Opened> Sources::open(const std::string& path) const {
   const std::string normal = fs::path(path).lexically_normal().string();
   if (!belowMount(normal)) {
     UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
@@ -63,7 +63,7 @@ Expected<UniqueFd> Sources::open(const std::string& path) const {
       fd.reset(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     }
     if (!fd.valid()) return failErrno("copy " + inQuotes(path));
-    return fd;
+    return Opened{std::move(fd), nullptr, {}};
   }
   const std::string results = mount_ + "/results/";
   const std::string rest = normal.starts_with(results) ? normal.substr(results.size()) : "";
@@ -81,16 +81,18 @@ Expected<UniqueFd> Sources::open(const std::string& path) const {
   }
   std::string below = slash == std::string::npos ? "" : rest.substr(slash + 1);
   while (below.ends_with('/')) below.pop_back();
-  return (*snapshot)->open(below, O_PATH);
+  auto fd = (*snapshot)->open(below, O_PATH);
+  if (!fd) return Failure(fd.error());
+  return Opened{std::move(*fd), std::move(*snapshot), std::move(below)};
 }
 
 Expected<bool> Sources::isDirectory(const std::string& path, const Account& account) const {
   const ActAs rights(account);
   if (!rights.ok()) return fail(EPERM, "can't take on the user's rights");
-  auto fd = open(path);
-  if (!fd) return Failure(fd.error());
+  auto opened = open(path);
+  if (!opened) return Failure(opened.error());
   struct stat st = {};
-  if (::fstat(fd->get(), &st) != 0) return failErrno("copy " + inQuotes(path));
+  if (::fstat(opened->fd.get(), &st) != 0) return failErrno("copy " + inQuotes(path));
   return S_ISDIR(st.st_mode);
 }
 
@@ -110,7 +112,14 @@ Expected<Id> Sources::automaticId(const BuildRequest& request, const Requester& 
     auto opened = open(*directory ? *path : clean.parent_path().string());
     if (!opened) return Failure(opened.error());
     const std::string name = *directory ? "" : clean.filename().string();
-    const Status done = digestTree(digest, opened->get(), name, interrupt);
+    OpenElsewhere elsewhere;
+    if (opened->result && !opened->result->plain()) {
+      elsewhere = [&](const std::string& within) {
+        const std::string there = within.empty() ? opened->below : pathBelow(opened->below, within);
+        return opened->result->open(there, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      };
+    }
+    const Status done = digestTree(digest, opened->fd.get(), name, interrupt, elsewhere);
     if (!done) return about(*path, done.error());
   }
   auto text = digest.finish();

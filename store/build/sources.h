@@ -1,6 +1,7 @@
 // What a build copies in: found, looked at and hashed with the requester's rights.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "store/base/interrupt.h"
@@ -28,7 +29,12 @@ class Sources {
                            const Account& account, Interrupt& interrupt) const;
 
  private:
-  Expected<UniqueFd> open(const std::string& path) const;
+  struct Opened {
+    UniqueFd fd;                       // O_PATH
+    std::shared_ptr<Snapshot> result;  // if it is of one
+    std::string below;                 // where in it
+  };
+  Expected<Opened> open(const std::string& path) const;
   bool belowMount(const std::string& path) const;
 
   Store& store_;

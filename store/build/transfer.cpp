@@ -110,7 +110,14 @@ Status Transfer::exportTree(const Id& id, const std::string& destination, const 
   store_.touch(id);
   std::string from = fmt::format("{}/results/{}", options_.mount, id.str());
   UniqueFd root;
-  if (options_.mount.empty() || account.uid == ::geteuid()) {
+  // Of one that is not plain yet, some directories are elsewhere: the mount knows where.
+  if (options_.mount.empty() && !(*snapshot)->plain()) {
+    if (auto done = store_.completeDeletes(); !done) return done;
+    snapshot = store_.result(id);
+    if (!snapshot) return Failure(snapshot.error());
+    if (*snapshot == nullptr) return fail(ENOENT, fmt::format("no result {}", id.str()));
+  }
+  if (options_.mount.empty() || (account.uid == ::geteuid() && (*snapshot)->plain())) {
     // By descriptor: it stays the same directory even if the result is renamed away meanwhile.
     auto opened = (*snapshot)->open("", O_RDONLY | O_DIRECTORY);
     if (!opened) return Failure(opened.error());

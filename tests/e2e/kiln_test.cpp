@@ -88,6 +88,16 @@ TEST_F(Kiln, RelativePathsStartWhereKilnWasStarted) {
   EXPECT_EQ(output("kiln ls"), "a\nb\n");
 }
 
+TEST_F(Kiln, AResultIsExportedWholeBeforeItIsPlain) {
+  EXPECT_EQ(kiln("build a -c 'mkdir d; echo deep >d/f'").status, 0);
+  EXPECT_EQ(sh("kiln complete-deletes").status, 0);
+  writeFile(store() + "/result/b", "in the way");
+  EXPECT_EQ(kiln("build b --base a -c 'echo top >t'").status, 0);
+  EXPECT_EQ(kiln("export b out").status, 0);
+  EXPECT_EQ(output("cat out/t out/d/f; stat -c %a out/d"), "top\ndeep\n755\n");
+  std::filesystem::remove(store() + "/result/b");
+}
+
 TEST_F(Kiln, DetachedBuildsAreWaitedForByName) {
   EXPECT_EQ(output("kiln build --detach a -c 'exit 3'"), "a\n");
   EXPECT_EQ(kiln("wait a").status, 3);

@@ -6,6 +6,7 @@
 
 #include "store/build/sources.h"
 #include "tests/support/builds_fixture.h"
+#include "tests/support/tree_editor.h"
 
 namespace kilnfs {
 namespace {
@@ -66,6 +67,57 @@ TEST_F(BuildsTest, TheSameRequestIsTheSameId) {
   const BuildStatus second = run(what);
   EXPECT_TRUE(second.cached);
   EXPECT_EQ(first.id, second.id);
+}
+
+// What a result shares with another one is not in its directory until it is plain.
+TEST(AutomaticId, OfWhatIsCopiedFromAResultIsTheSameBeforeAndAfterThatIsPlain) {
+  const TempDir dir;
+  const auto store = Store::create(dir / "store", {Mode::copy, "", false});
+  ASSERT_TRUE(store) << store.error().message;
+  Interrupt interrupt;
+  const auto build = [&](const std::string& name, const std::optional<Id>& base,
+                         const std::function<void(testing::Editor&)>& edit) {
+    return (*store)->build(id(name), base, User{::geteuid(), ::getegid()}, interrupt,
+                           [&](const auto& tmp) -> Status {
+                             testing::Editor editor(tmp);
+                             edit(editor);
+                             return {};
+                           });
+  };
+  for (const std::string n : {"1", "2"}) {
+    ASSERT_TRUE(build("base" + n, {}, [&](auto& e) {
+      e.mkdir("d");
+      e.mkdir("d/e");
+      e.write("d/e/f", n);
+    }));
+    writeFile(dir / ("store/result/x" + n), "in the way of being made plain");
+    ASSERT_TRUE(build("x" + n, id("base" + n), [](auto& e) { e.write("same", "same"); }));
+  }
+  const Sources sources(**store, "/mnt");
+  Requester me;
+  me.uid = ::geteuid();
+  me.gid = ::getegid();
+  Account account;
+  account.uid = me.uid;
+  account.gid = me.gid;
+  const auto idOf = [&](const std::string& source) {
+    BuildRequest what;
+    what.argv = {"true"};
+    what.copies = {{"/mnt/results/" + source, ""}};
+    const auto made = sources.automaticId(what, me, account, interrupt);
+    EXPECT_TRUE(made) << made.error().message;
+    return made ? made->str() : "";
+  };
+  EXPECT_NE(idOf("x1"), idOf("x2"));
+  EXPECT_NE(idOf("x1/d"), idOf("x2/d"));
+  EXPECT_NE(idOf("x1/d/e/f"), idOf("x2/d/e/f"));
+  const std::vector<std::string> before = {idOf("x1"), idOf("x1/d"), idOf("x1/d/e/f")};
+  for (const char* name : {"x1", "x2"}) {
+    std::filesystem::remove(dir / ("store/result/" + std::string(name)));
+  }
+  while (!(*store)->completeDeletes()) {
+  }
+  EXPECT_EQ((std::vector<std::string>{idOf("x1"), idOf("x1/d"), idOf("x1/d/e/f")}), before);
 }
 
 TEST_F(BuildsTest, WhateverDeterminesTheResultChangesTheId) {
