@@ -27,6 +27,7 @@ class Results {
                const Store::BuildFn& fn);
   Status remove(const Id& id, bool recursive);
   Expected<std::shared_ptr<Snapshot>> find(const Id& id);
+  Expected<std::shared_ptr<Snapshot>> basis(const Id& id);
   bool has(const Id& id) const;
   Expected<bool> stores(const Id& id) const;
   void touch(const Id& id);
@@ -79,7 +80,6 @@ class Results {
   Status discard(const Id& id);
   std::optional<std::string> unreadTree(const Id& id) const;
   Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
-  Expected<std::shared_ptr<Snapshot>> basis(const Id& id);
   void keep(std::shared_ptr<Snapshot> snapshot);
   void placed(const Id& id, const Snapshot& sealed, std::optional<LinkCounts> links);
   bool madeByObuilder(const Id& id) const;

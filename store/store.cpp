@@ -40,6 +40,7 @@ class DirectoryStore : public Store {
   }
   Status remove(const Id& id, bool recursive) override { return results_.remove(id, recursive); }
   Expected<std::shared_ptr<Snapshot>> result(const Id& id) override { return results_.find(id); }
+  Expected<std::shared_ptr<Snapshot>> basis(const Id& id) override { return results_.basis(id); }
   bool hasResult(const Id& id) const override { return results_.has(id); }
   Expected<bool> storesResult(const Id& id) const override { return results_.stores(id); }
   void touch(const Id& id) override { results_.touch(id); }

@@ -143,6 +143,9 @@ class Store {
   /// The result, or nothing. Repeated calls give the same object while somebody holds it. Fails as
   /// storesResult() does.
   virtual Expected<std::shared_ptr<Snapshot>> result(const Id& id) = 0;  // null: no such result
+  /// The same, but once the result was made plain, the plain one: who holds the other goes on with
+  /// that.
+  virtual Expected<std::shared_ptr<Snapshot>> basis(const Id& id) = 0;
   /// A cheap test for being there: one system call.
   virtual bool hasResult(const Id& id) const = 0;
   /// The same for who would build it anew, or build on it: EIO if it is stored but could not be

@@ -79,6 +79,7 @@ class Workspace : public TreeRoot {
   /// counts as open for writing as long as that is so. The descriptor is for reading.
   void watchMapping(UniqueFd readOnly);
   bool mappedForWriting(const BackingId& file) const;
+  bool anyMapped() const { return anyMapped_; }
 
   /// Counted while a file of the tree is open (directories the kernel opens by itself); writers are
   /// also counted as opens. An open for writing is begun under a Change, so that none slips in

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "store/build/digest.h"
+#include "store/tree/system.h"
 
 namespace kilnfs {
 namespace {
@@ -54,17 +55,9 @@ bool Sources::belowMount(const std::string& path) const {
   return !mount_.empty() && (path == mount_ || path.starts_with(mount_ + "/"));
 }
 
-Expected<Sources::Opened> Sources::open(const std::string& path) const {
+Expected<Sources::Found> Sources::find(const std::string& path, const Account& account) const {
   const std::string normal = fs::path(path).lexically_normal().string();
-  if (!belowMount(normal)) {
-    UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
-    if (!fd.valid() && errno == ENOENT) {
-      // A link that leads nowhere is copied as it is.
-      fd.reset(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-    }
-    if (!fd.valid()) return failErrno("copy " + inQuotes(path));
-    return Opened{std::move(fd), nullptr, {}};
-  }
+  if (!belowMount(normal)) return Found{path, nullptr, {}, {}};
   const std::string results = mount_ + "/results/";
   const std::string rest = normal.starts_with(results) ? normal.substr(results.size()) : "";
   const size_t slash = rest.find('/');
@@ -74,25 +67,50 @@ Expected<Sources::Opened> Sources::open(const std::string& path) const {
                                     "be copied",
                                     inQuotes(path)));
   }
-  auto snapshot = store_.result(*id);
-  if (!snapshot) return Failure(snapshot.error());
-  if (*snapshot == nullptr) {
+  auto result = store_.basis(*id);
+  // What is elsewhere is reached by way of directories that are not this result's, with other
+  // modes.
+  if (result && *result && !(*result)->plain() && account.uid != ::geteuid()) {
+    if (auto done = store_.completeDeletes(); !done) return about(path, done.error());
+    result = store_.basis(*id);
+  }
+  if (!result) return Failure(result.error());
+  if (*result == nullptr) {
     return fail(ENOENT, fmt::format("copy {}: no such result", inQuotes(path)));
   }
+  auto root = (*result)->open("", O_PATH | O_DIRECTORY);
+  if (!root) return about(path, root.error());
   std::string below = slash == std::string::npos ? "" : rest.substr(slash + 1);
   while (below.ends_with('/')) below.pop_back();
-  auto fd = (*snapshot)->open(below, O_PATH);
-  if (!fd) return Failure(fd.error());
-  return Opened{std::move(*fd), std::move(*snapshot), std::move(below)};
+  return Found{path, std::move(*result), std::move(*root), std::move(below)};
+}
+
+Expected<UniqueFd> Sources::open(const Found& found) {
+  if (!found.result) {
+    UniqueFd fd(::open(found.path.c_str(), O_PATH | O_CLOEXEC));
+    if (!fd.valid() && errno == ENOENT) {
+      // A link that leads nowhere is copied as it is.
+      fd.reset(::open(found.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    }
+    if (!fd.valid()) return failErrno("copy " + inQuotes(found.path));
+    return fd;
+  }
+  auto fd = !found.result->plain() ? found.result->open(found.below, O_PATH)
+            : found.below.empty()  ? reopen(found.root.get(), O_PATH)
+                                   : openBeneath(found.root.get(), found.below, O_PATH);
+  if (!fd) return about(found.path, fd.error());
+  return fd;
 }
 
 Expected<bool> Sources::isDirectory(const std::string& path, const Account& account) const {
+  const auto found = find(path, account);
+  if (!found) return Failure(found.error());
   const ActAs rights(account);
   if (!rights.ok()) return fail(EPERM, "can't take on the user's rights");
-  auto opened = open(path);
-  if (!opened) return Failure(opened.error());
+  const auto fd = open(*found);
+  if (!fd) return Failure(fd.error());
   struct stat st = {};
-  if (::fstat(opened->fd.get(), &st) != 0) return failErrno("copy " + inQuotes(path));
+  if (::fstat(fd->get(), &st) != 0) return failErrno("copy " + inQuotes(path));
   return S_ISDIR(st.st_mode);
 }
 
@@ -106,20 +124,23 @@ Expected<Id> Sources::automaticId(const BuildRequest& request, const Requester& 
     auto directory = isDirectory(*path, account);
     if (!directory) return Failure(directory.error());
     digest.field(copy.destination);
+    const fs::path clean = fs::path(*path).lexically_normal();
+    // Let go of with the daemon's own rights, as what is left of a result may have to be.
+    const auto found = find(*directory ? *path : clean.parent_path().string(), account);
+    if (!found) return Failure(found.error());
     const ActAs rights(account);
     if (!rights.ok()) return fail(EPERM, "can't take on the user's rights");
-    const fs::path clean = fs::path(*path).lexically_normal();
-    auto opened = open(*directory ? *path : clean.parent_path().string());
+    const auto opened = open(*found);
     if (!opened) return Failure(opened.error());
     const std::string name = *directory ? "" : clean.filename().string();
     OpenElsewhere elsewhere;
-    if (opened->result && !opened->result->plain()) {
+    if (found->result && !found->result->plain()) {
       elsewhere = [&](const std::string& within) {
-        const std::string there = within.empty() ? opened->below : pathBelow(opened->below, within);
-        return opened->result->open(there, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        const std::string there = within.empty() ? found->below : pathBelow(found->below, within);
+        return found->result->open(there, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       };
     }
-    const Status done = digestTree(digest, opened->fd.get(), name, interrupt, elsewhere);
+    const Status done = digestTree(digest, opened->get(), name, interrupt, elsewhere);
     if (!done) return about(*path, done.error());
   }
   auto text = digest.finish();

@@ -29,12 +29,16 @@ class Sources {
                            const Account& account, Interrupt& interrupt) const;
 
  private:
-  struct Opened {
-    UniqueFd fd;                       // O_PATH
-    std::shared_ptr<Snapshot> result;  // if it is of one
-    std::string below;                 // where in it
+  /// What is to be copied, not yet looked at with anybody's rights.
+  struct Found {
+    std::string path;
+    std::shared_ptr<Snapshot> result;  // if it is of one: its root, and where below that it is
+    UniqueFd root;
+    std::string below;
   };
-  Expected<Opened> open(const std::string& path) const;
+  Expected<Found> find(const std::string& path, const Account& account) const;
+  /// O_PATH, with the rights that the thread has.
+  static Expected<UniqueFd> open(const Found& found);
   bool belowMount(const std::string& path) const;
 
   Store& store_;

@@ -103,7 +103,7 @@ Status Transfer::exportTree(const Id& id, const std::string& destination, const 
                             Interrupt& interrupt) {
   auto path = Sources::resolve(destination, who_);
   if (!path) return Failure(path.error());
-  auto snapshot = store_.result(id);
+  auto snapshot = store_.basis(id);
   if (!snapshot) return Failure(snapshot.error());
   if (*snapshot == nullptr) return fail(ENOENT, fmt::format("no result {}", id.str()));
   if (auto good = checkDestination(*path, account); !good) return good;
@@ -113,7 +113,7 @@ Status Transfer::exportTree(const Id& id, const std::string& destination, const 
   // Of one that is not plain yet, some directories are elsewhere: the mount knows where.
   if (options_.mount.empty() && !(*snapshot)->plain()) {
     if (auto done = store_.completeDeletes(); !done) return done;
-    snapshot = store_.result(id);
+    snapshot = store_.basis(id);
     if (!snapshot) return Failure(snapshot.error());
     if (*snapshot == nullptr) return fail(ENOENT, fmt::format("no result {}", id.str()));
   }

@@ -159,8 +159,9 @@ Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
   if (auto found = openInParent(inode, flags)) return std::move(*found);
   Error error{ESTALE, {}};
   for (const Location& at : locations(inode)) {
-    auto fd = openReplaced(inode, flags);
-    if (!fd) fd = at.root->open(at.path, flags | O_NOFOLLOW);
+    // The names of a file that was replaced lead to the snapshot's file still: never those instead.
+    auto replaced = openReplaced(inode, flags);
+    auto fd = replaced ? std::move(*replaced) : at.root->open(at.path, flags | O_NOFOLLOW);
     if (!fd) {
       error = std::move(fd.error());
       continue;

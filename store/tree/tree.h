@@ -119,9 +119,7 @@ class Tree : public std::enable_shared_from_this<Tree> {
   /// read and written through us.
   bool mayBypass(const Inode& inode) const;
   /// Whether somebody may be writing to the file through a mapping, though it is closed.
-  bool mappedForWriting(const Inode& inode) const {
-    return workspace_ && workspace_->mappedForWriting(inode.backing());
-  }
+  bool mappedForWriting(const Inode& inode) const;
 
   // -- attributes. With `file`, an open file of the inode, they go through it.
 
@@ -239,7 +237,8 @@ class Tree : public std::enable_shared_from_this<Tree> {
   CopyOnWrite::Group groupOf(const BackingId& file) const;
   void countName(const Inode* inode, const struct stat& st, int change);
   Status refuseFullStub(const struct stat& st) const;
-  Expected<UniqueFd> openReplaced(const Inode& inode, int flags) const;
+  /// The copy that stands for all names of the inode; nothing if there is none.
+  std::optional<Expected<UniqueFd>> openReplaced(const Inode& inode, int flags) const;
   Expected<UniqueFd> openPlaceholder(const Inode& inode, int flags) const;
   void showPlaceholder(const Inode& inode, struct stat& st) const;
 

@@ -102,7 +102,10 @@ Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_
   auto made = openBeneath(sideFd, group->file, O_PATH | O_NOFOLLOW);
   struct stat st;
   struct stat original;
-  if (!made || ::fstat(made->get(), &st) != 0 || ::fstat(from, &original) != 0) return fail(EIO);
+  if (!made || ::fstat(made->get(), &st) != 0 || ::fstat(from, &original) != 0) {
+    ::unlinkat(sideFd, group->file.c_str(), 0);
+    return fail(EIO);
+  }
   cow_->keepChangeTime(group->id, cow_->changeTime(file, original), st);
   cow_->setGroup(file, std::move(*group));
   if (const InodePtr known = find(file)) {
@@ -150,10 +153,10 @@ Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep)
   return {};
 }
 
-Expected<UniqueFd> Tree::openReplaced(const Inode& inode, int flags) const {
-  if (cow_ == nullptr || inode.isDirectory()) return fail(ENOENT);
+std::optional<Expected<UniqueFd>> Tree::openReplaced(const Inode& inode, int flags) const {
+  if (cow_ == nullptr || inode.isDirectory()) return std::nullopt;
   const auto group = cow_->group(inode.backing());
-  if (!group || group->file.empty()) return fail(ENOENT);
+  if (!group || group->file.empty()) return std::nullopt;
   return openBeneath(place_.beside().first, group->file, flags | O_NOFOLLOW);
 }
 

@@ -126,6 +126,13 @@ bool Tree::mayBypass(const Inode& inode) const {
   return !workspace_->noticesWrites() && !changedElsewhere() && !isShared(inode);
 }
 
+bool Tree::mappedForWriting(const Inode& inode) const {
+  if (!workspace_ || !workspace_->anyMapped()) return false;
+  const auto group = cow_ != nullptr ? cow_->group(inode.backing()) : std::nullopt;
+  const bool replaced = group && !group->file.empty();
+  return workspace_->mappedForWriting(replaced ? group->id : inode.backing());
+}
+
 Expected<std::string> Tree::readlink(Inode& inode) {
   if (!S_ISLNK(inode.type())) return fail(EINVAL);
   if (auto ok = refuseFrozen(); !ok) return Failure(ok.error());

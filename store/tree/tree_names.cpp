@@ -114,8 +114,8 @@ void Tree::holdLocked(Inode& inode, std::shared_ptr<UniqueFd> fd) {
 std::shared_ptr<UniqueFd> Tree::keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
                                            const std::string& name) const {
   if (!inode || !isLastName(*inode, parent, name)) return nullptr;
-  auto fd = openReplaced(*inode, O_PATH);
-  if (!fd) fd = openBeneath(parentFd, name, O_PATH | O_NOFOLLOW);
+  auto replaced = openReplaced(*inode, O_PATH);
+  auto fd = replaced ? std::move(*replaced) : openBeneath(parentFd, name, O_PATH | O_NOFOLLOW);
   return fd ? std::make_shared<UniqueFd>(std::move(*fd)) : nullptr;
 }
 
@@ -318,6 +318,8 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
   InodePtr target;
   struct stat targetSt;
   const bool exists = ::fstatat(to->get(), newName.c_str(), &targetSt, AT_SYMLINK_NOFOLLOW) == 0;
+  // Not known is not none: a stub that looks empty on disk would be replaced.
+  if (!exists && errno != ENOENT) return fail(errno);
   const bool sameFile = exists && canonical(backingId(st)) == canonical(backingId(targetSt));
   if (exists) {
     target = find(backingId(targetSt));

@@ -121,6 +121,29 @@ TEST_F(ControlFile, ImportAndExportByUsers) {
   }
 }
 
+// What is below results/ the daemon reads in the store, which is closed to all but its own user.
+TEST_F(ControlFile, AnyUserCopiesFromResults) {
+  start({"control_mode=0666"});
+  const auto as = [this](unsigned uid, const std::string& line) {
+    return shell(line, mnt(), uid).output;
+  };
+  as(0,
+     "echo \"build base --wait -c 'mkdir d e; echo deep >d/f; mkdir -m 700 e/closed'\" >control");
+  as(0, "echo complete-deletes >control");
+  writeFile(store() + "/result/x", "in the way of being made plain");
+  as(0, "echo \"build x --base base --wait -c 'echo top >t'\" >control");
+  const std::string build = "exec 3<>control; echo \"build --copy " + mnt("results/");
+  const std::string rest = ":in --wait -c 'cat in/d/f in/t 2>&1'\" >&3; cat <&3";
+  for (const char* id : {"base", "x"}) {
+    for (const unsigned uid : {0U, 65534U}) {
+      if (uid != 0 && std::string(id) == "x") std::filesystem::remove(store() + "/result/x");
+      const std::string answer = as(uid, build + id + "/d" + rest);
+      EXPECT_EQ(answer.find("EACCES"), std::string::npos) << id << ": " << answer;
+    }
+  }
+  EXPECT_NE(as(65534, build + "base/e/closed" + rest).find("EACCES"), std::string::npos);
+}
+
 TEST_F(ControlFile, ManyBuildsShareACache) {
   start({"jobs=4"});
   EXPECT_EQ(bash(R"(for i in $(seq 12); do

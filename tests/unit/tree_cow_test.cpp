@@ -190,6 +190,27 @@ TEST_F(TreeCowTest, SoIsOneThatHasAnotherNameWhichNobodyLookedUp) {
   EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 1U);
 }
 
+TEST_F(TreeCowTest, ACopyThatCantBeOpenedIsNotTheSnapshotsFile) {
+  const InodePtr inode = node("a/linked");
+  {
+    auto writer = tree_->open(*inode, O_RDWR, true);
+    ASSERT_EQ(::pwrite((*writer)->fd(), "ZZZ", 3, 0), 3);
+  }
+  int gone = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(dir_.path())) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(workspace_->beside().second)) continue;
+    std::filesystem::remove(entry);
+    ++gone;
+  }
+  ASSERT_EQ(gone, 1);
+  EXPECT_EQ(code(tree_->open(*inode, O_RDWR | O_TRUNC, true)), ESTALE);
+  EXPECT_EQ(code(tree_->open(*inode, O_RDONLY, true)), ESTALE);
+  SetAttributes wanted;
+  wanted.mode = 0600;
+  EXPECT_EQ(code(tree_->setattr(*inode, wanted)), ESTALE);
+}
+
 TEST_F(TreeCowTest, AFileWithoutANameIsOpenForWritingNoLongerThanItsDescriptors) {
   auto made = tree_->createUnnamed(*node("a"), O_RDWR, 0640, me_);
   ASSERT_TRUE(made) << made.error().code;
