@@ -3,7 +3,8 @@
 #include <pthread.h>
 
 #include <chrono>
-#include <thread>
+#include <system_error>
+#include <utility>
 
 namespace kilnfs {
 namespace {
@@ -18,15 +19,26 @@ void Workers::run(std::function<void()> job) {
   const std::lock_guard lock(mutex_);
   jobs_.push_back(std::move(job));
   // An idle thread takes one job; count those already promised to the queue.
-  if (waiting_ >= jobs_.size() || threads_ >= limit_) {
+  if (waiting_ >= jobs_.size() || threads_.size() >= limit_) {
     wake_.notify_one();
     return;
   }
-  ++threads_;
-  std::thread([this] { threadMain(); }).detach();
+  startThread();
 }
 
-void Workers::threadMain() {
+void Workers::startThread() {
+  const auto self = threads_.emplace(threads_.end());
+  try {
+    *self = std::thread([this, self] { threadMain(self); });
+  } catch (const std::system_error&) {
+    threads_.erase(self);
+    if (!threads_.empty()) return;  // those that are there take the job
+    jobs_.pop_back();
+    throw;
+  }
+}
+
+void Workers::threadMain(Threads::iterator self) {
   ::pthread_setname_np(::pthread_self(), "worker");  // not that of the thread that made it
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -44,17 +56,22 @@ void Workers::threadMain() {
     job = nullptr;
     lock.lock();
   }
-  --threads_;
-  // Notified under the lock: the pool may be destroyed as soon as it is released.
+  Threads others = std::exchange(finished_, {});
+  finished_.splice(finished_.end(), threads_, self);
   idle_.notify_all();
+  lock.unlock();
+  for (std::thread& thread : others) thread.join();
 }
 
 void Workers::drain() {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   wake_.notify_all();
-  idle_.wait(lock, [this] { return threads_ == 0 && jobs_.empty(); });
+  idle_.wait(lock, [this] { return threads_.empty() && jobs_.empty(); });
   stopping_ = false;
+  Threads finished = std::exchange(finished_, {});
+  lock.unlock();
+  for (std::thread& thread : finished) thread.join();
 }
 
 }  // namespace kilnfs

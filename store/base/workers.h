@@ -8,7 +8,9 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
+#include <thread>
 
 namespace kilnfs {
 
@@ -27,14 +29,17 @@ class Workers {
   void drain();
 
  private:
-  void threadMain();
+  using Threads = std::list<std::thread>;
+  void startThread();
+  void threadMain(Threads::iterator self);
 
   const size_t limit_;
   std::mutex mutex_;
   std::condition_variable wake_;            // a job came, or stopping
   std::condition_variable idle_;            // a thread ended
   std::deque<std::function<void()>> jobs_;  // guarded by mutex_, as what follows
-  size_t threads_ = 0;
+  Threads threads_;
+  Threads finished_;  // to be joined: by the next one that ends, at the latest by drain()
   size_t waiting_ = 0;
   bool stopping_ = false;
 };
