@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "store/build/digest.h"
 #include "store/caches.h"
 #include "store/core.h"
 #include "store/pruner.h"
@@ -166,6 +167,9 @@ std::string outcomeName(Release::Outcome outcome) {
 }
 
 Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options options) {
+  // The library behind it sets itself up at the first use: here, and not in a thread that records
+  // results in the background and may have to end meanwhile.
+  if (auto ready = Digest().finish(); !ready) return Failure(ready.error());
   auto layout = Layout::open(path, options.plainWorkspaces);
   if (!layout) return Failure(layout.error());
   auto lock = takeLock(*layout, options.mount);
