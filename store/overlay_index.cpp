@@ -20,7 +20,7 @@ constexpr size_t kMagicAt = 1;
 constexpr size_t kLengthAt = 2;
 constexpr size_t kTypeAt = 4;
 constexpr size_t kHandleAt = 21;
-constexpr unsigned char kMagic = 0xfb;
+constexpr unsigned char kHandleMagic = 0xfb;
 
 int digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -42,7 +42,8 @@ std::vector<unsigned char> bytesOf(const std::string& hex) {
 /// The file that an entry of the index is named after.
 Expected<UniqueFd> openOrigin(const std::string& entry, int baseFd) {
   const std::vector<unsigned char> bytes = bytesOf(entry);
-  if (bytes.size() <= kHandleAt || bytes[kMagicAt] != kMagic || bytes[kLengthAt] != bytes.size()) {
+  if (bytes.size() <= kHandleAt || bytes[kMagicAt] != kHandleMagic ||
+      bytes[kLengthAt] != bytes.size()) {
     return fail(EIO, "the overlay's index has an entry that can't be understood: " + entry);
   }
   const size_t size = bytes.size() - kHandleAt;

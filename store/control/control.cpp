@@ -110,7 +110,7 @@ class Session : public ControlSession {
   Status runOne(const Words& words, const Requester& who, Interrupt& interrupt) {
     const auto command = parseCommand(words);
     if (!command) return refuse(who, joinWords(words), command.error());
-    Answer answer = desk_.executor().execute(*command, handle_, who, interrupt);
+    Outcome answer = desk_.executor().execute(*command, handle_, who, interrupt);
     desk_.metrics().commandRan(answer.error.has_value());
     // Who interrupted a command knows it.
     if (answer.error && answer.error->code != EINTR) {
@@ -130,7 +130,7 @@ class Session : public ControlSession {
     desk_.metrics().commandRan(true);
     desk_.recordError(who, command, error);
     const std::lock_guard lock(mutex_);
-    answers_.add(Answer{nlohmann::json::object(), error, nullptr}.line());
+    answers_.add(Outcome{nlohmann::json::object(), error, nullptr}.line());
     return Failure(error);
   }
 

@@ -10,19 +10,19 @@ namespace {
 
 using nlohmann::json;
 
-Answer failed(const Error& error, json fields = json::object()) {
+Outcome failed(const Error& error, json fields = json::object()) {
   return {std::move(fields), error, nullptr};
 }
 
-Answer failed(const Error& error, const Id& id) {
+Outcome failed(const Error& error, const Id& id) {
   return failed(error, {{"id", id.str()}});
 }
 
-Answer answered(json fields) {
+Outcome answered(json fields) {
   return {std::move(fields), std::nullopt, nullptr};
 }
 
-Answer answered(const Status& status, const Id& id) {
+Outcome answered(const Status& status, const Id& id) {
   if (!status) return failed(status.error(), id);
   return answered({{"id", id.str()}});
 }
@@ -54,7 +54,7 @@ json leaseObject(const LeaseInfo& lease) {
 
 }  // namespace
 
-std::string Answer::line() const {
+std::string Outcome::line() const {
   json out = fields;
   out["ok"] = !error.has_value();
   if (error) {
@@ -72,13 +72,13 @@ json buildObject(const BuildStatus& status) {
   return out;
 }
 
-Answer Executor::execute(const Command& command, uint64_t handle, const Requester& who,
-                         Interrupt& interrupt) {
+Outcome Executor::execute(const Command& command, uint64_t handle, const Requester& who,
+                          Interrupt& interrupt) {
   const Call call{handle, who, interrupt};
   return std::visit([&](const auto& each) { return run(each, call); }, command);
 }
 
-Answer Executor::run(const BuildCommand& command, const Call& call) {
+Outcome Executor::run(const BuildCommand& command, const Call& call) {
   BuildRequest request = command.request;
   if (command.user) {
     User user{command.user->uid, 0};
@@ -98,14 +98,14 @@ Answer Executor::run(const BuildCommand& command, const Call& call) {
   if (!status) {
     return request.id ? failed(status.error(), *request.id) : failed(status.error());
   }
-  Answer out = answered(buildObject(*status));
+  Outcome out = answered(buildObject(*status));
   if (command.wait) out.error = errorOf(*status);
   return out;
 }
 
-Answer Executor::run(const WaitCommand& command, const Call& call) {
+Outcome Executor::run(const WaitCommand& command, const Call& call) {
   json builds = json::array();
-  Answer out;
+  Outcome out;
   for (const Id& id : command.ids) {
     auto status = builds_.wait(id, call.interrupt);
     const std::optional<Error> error = status ? errorOf(*status) : status.error();
@@ -121,39 +121,39 @@ Answer Executor::run(const WaitCommand& command, const Call& call) {
   return out;
 }
 
-Answer Executor::run(const FollowCommand& command, const Call& /*call*/) {
+Outcome Executor::run(const FollowCommand& command, const Call& /*call*/) {
   auto log = FollowedLog::open(store_, builds_, command.id);
   if (!log) return failed(log.error(), command.id);
-  Answer out;
+  Outcome out;
   out.follow = std::move(*log);
   return out;
 }
 
-Answer Executor::run(const CancelCommand& command, const Call& call) {
+Outcome Executor::run(const CancelCommand& command, const Call& call) {
   return answered(builds_.cancel(command.id, call.who), command.id);
 }
 
-Answer Executor::run(const DeleteCommand& command, const Call& /*call*/) {
+Outcome Executor::run(const DeleteCommand& command, const Call& /*call*/) {
   if (builds_.underWay(command.id)) {
     return failed(Error{EBUSY, command.id.str() + " is being built: cancel it first"}, command.id);
   }
   return answered(store_.remove(command.id, command.recursive), command.id);
 }
 
-Answer Executor::run(const DeleteCacheCommand& command, const Call& /*call*/) {
+Outcome Executor::run(const DeleteCacheCommand& command, const Call& /*call*/) {
   const Status done = store_.deleteCache(command.name, command.force);
   json fields = {{"cache", command.name.str()}};
   return done ? answered(std::move(fields)) : failed(done.error(), std::move(fields));
 }
 
-Answer Executor::run(const LeaseCommand& command, const Call& call) {
+Outcome Executor::run(const LeaseCommand& command, const Call& call) {
   auto lease = command.tag ? leases_.forTag(command.name, call.who, *command.tag, command.ttl)
                            : leases_.forHandle(command.name, call.who, call.handle);
   if (!lease) return failed(lease.error(), {{"cache", command.name.str()}});
   return answered(leaseObject(*lease));
 }
 
-Answer Executor::run(const ReleaseCommand& command, const Call& call) {
+Outcome Executor::run(const ReleaseCommand& command, const Call& call) {
   auto done = leases_.release(command.lease, call.who.uid, command.discard);
   json fields = {{"lease", command.lease}};
   if (!done) return failed(done.error(), std::move(fields));
@@ -163,23 +163,23 @@ Answer Executor::run(const ReleaseCommand& command, const Call& call) {
   return answered(std::move(fields));
 }
 
-Answer Executor::run(const ImportCommand& command, const Call& call) {
+Outcome Executor::run(const ImportCommand& command, const Call& call) {
   const Status done = builds_.importTree(command.id, command.source, call.who, call.interrupt);
-  Answer out = answered(done, command.id);
+  Outcome out = answered(done, command.id);
   if (done) out.fields["state"] = stateName(BuildState::saved);
   return out;
 }
 
-Answer Executor::run(const ExportCommand& command, const Call& call) {
+Outcome Executor::run(const ExportCommand& command, const Call& call) {
   return answered(builds_.exportTree(command.id, command.destination, call.who, call.interrupt),
                   command.id);
 }
 
-Answer Executor::run(const PinCommand& command, const Call& /*call*/) {
+Outcome Executor::run(const PinCommand& command, const Call& /*call*/) {
   return answered(store_.setPinned(command.id, command.pin), command.id);
 }
 
-Answer Executor::run(const PruneCommand& command, const Call& call) {
+Outcome Executor::run(const PruneCommand& command, const Call& call) {
   auto pruned = store_.prune({command.limits, command.dryRun, builds_.needed()}, call.interrupt);
   if (!pruned) return failed(pruned.error());
   json results = json::array();
@@ -195,7 +195,7 @@ Answer Executor::run(const PruneCommand& command, const Call& call) {
   return answered(std::move(fields));
 }
 
-Answer Executor::run(const VerifyCommand& command, const Call& call) {
+Outcome Executor::run(const VerifyCommand& command, const Call& call) {
   auto verified = store_.verify(command.ids, command.repair, call.interrupt);
   if (!verified) return failed(verified.error());
   json results = json::array();
@@ -224,18 +224,18 @@ Answer Executor::run(const VerifyCommand& command, const Call& call) {
   return failed(Error{EIO, fmt::format("{}", fmt::join(wrong, "; "))}, std::move(fields));
 }
 
-Answer Executor::run(const CompleteDeletesCommand& /*command*/, const Call& call) {
+Outcome Executor::run(const CompleteDeletesCommand& /*command*/, const Call& call) {
   Status done = store_.completeDeletes();
   if (done) done = store_.completeRecords(call.interrupt);
   return done ? answered(json::object()) : failed(done.error());
 }
 
-Answer Executor::run(const StatusCommand& /*command*/, const Call& /*call*/) {
+Outcome Executor::run(const StatusCommand& /*command*/, const Call& /*call*/) {
   auto status = statusObject(store_, leases_, builds_);
   return status ? answered(std::move(*status)) : failed(status.error());
 }
 
-Answer Executor::run(const HelpCommand& /*command*/, const Call& /*call*/) {
+Outcome Executor::run(const HelpCommand& /*command*/, const Call& /*call*/) {
   return answered({{"help", controlHelp()}});
 }
 

@@ -12,7 +12,7 @@ namespace kilnfs {
 
 /// What a command came to: the fields of its answer, and the error if it failed (which may still
 /// have fields: a failed build has an id and a state).
-struct Answer {
+struct Outcome {
   nlohmann::json fields = nlohmann::json::object();
   std::optional<Error> error = {};
   std::unique_ptr<FollowedLog> follow = {};  // of `follow`: there is no answer but the log
@@ -28,8 +28,8 @@ class Executor {
 
   /// `handle` is the open control file: leases without a tag are bound to it. Blocks while the
   /// command does. EINTR.
-  Answer execute(const Command& command, uint64_t handle, const Requester& who,
-                 Interrupt& interrupt);
+  Outcome execute(const Command& command, uint64_t handle, const Requester& who,
+                  Interrupt& interrupt);
 
  private:
   struct Call {
@@ -37,22 +37,22 @@ class Executor {
     const Requester& who;
     Interrupt& interrupt;
   };
-  Answer run(const BuildCommand& command, const Call& call);
-  Answer run(const WaitCommand& command, const Call& call);
-  Answer run(const FollowCommand& command, const Call& call);
-  Answer run(const CancelCommand& command, const Call& call);
-  Answer run(const DeleteCommand& command, const Call& call);
-  Answer run(const DeleteCacheCommand& command, const Call& call);
-  Answer run(const LeaseCommand& command, const Call& call);
-  Answer run(const ReleaseCommand& command, const Call& call);
-  Answer run(const ImportCommand& command, const Call& call);
-  Answer run(const ExportCommand& command, const Call& call);
-  Answer run(const PinCommand& command, const Call& call);
-  Answer run(const PruneCommand& command, const Call& call);
-  Answer run(const VerifyCommand& command, const Call& call);
-  Answer run(const CompleteDeletesCommand& command, const Call& call);
-  Answer run(const StatusCommand& command, const Call& call);
-  Answer run(const HelpCommand& command, const Call& call);
+  Outcome run(const BuildCommand& command, const Call& call);
+  Outcome run(const WaitCommand& command, const Call& call);
+  Outcome run(const FollowCommand& command, const Call& call);
+  Outcome run(const CancelCommand& command, const Call& call);
+  Outcome run(const DeleteCommand& command, const Call& call);
+  Outcome run(const DeleteCacheCommand& command, const Call& call);
+  Outcome run(const LeaseCommand& command, const Call& call);
+  Outcome run(const ReleaseCommand& command, const Call& call);
+  Outcome run(const ImportCommand& command, const Call& call);
+  Outcome run(const ExportCommand& command, const Call& call);
+  Outcome run(const PinCommand& command, const Call& call);
+  Outcome run(const PruneCommand& command, const Call& call);
+  Outcome run(const VerifyCommand& command, const Call& call);
+  Outcome run(const CompleteDeletesCommand& command, const Call& call);
+  Outcome run(const StatusCommand& command, const Call& call);
+  Outcome run(const HelpCommand& command, const Call& call);
 
   Store& store_;
   Leases& leases_;

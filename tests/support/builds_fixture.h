@@ -8,13 +8,10 @@
 #include <thread>
 
 #include "store/build/builds.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kilnfs::testing {
-
-inline Id id(const std::string& text) {
-  return *Id::parse(text);
-}
 
 class BuildsTest : public ::testing::Test {
  protected:

@@ -106,7 +106,7 @@ struct Bad {
   const char* says;
 };
 
-class ParseBad : public testing::TestWithParam<Bad> {};
+class ParseBad : public ::testing::TestWithParam<Bad> {};
 
 TEST_P(ParseBad, IsRefusedWithTheReason) {
   const auto command = parseText(GetParam().text);
@@ -118,7 +118,7 @@ TEST_P(ParseBad, IsRefusedWithTheReason) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, ParseBad,
-    testing::Values(
+    ::testing::Values(
         Bad{"frobnicate", EINVAL, "unknown command 'frobnicate'; commands: build, wait"},
         Bad{"''", EINVAL, "unknown command"}, Bad{"Build x", EINVAL, "unknown command"},
         Bad{"build a/b -c x", EINVAL, "'a/b' is not a valid id"},

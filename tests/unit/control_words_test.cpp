@@ -15,7 +15,7 @@ struct Good {
   Commands commands;
 };
 
-class SplitGood : public testing::TestWithParam<Good> {};
+class SplitGood : public ::testing::TestWithParam<Good> {};
 
 TEST_P(SplitGood, GivesTheWords) {
   const auto commands = splitCommands(GetParam().text);
@@ -25,32 +25,33 @@ TEST_P(SplitGood, GivesTheWords) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, SplitGood,
-    testing::Values(Good{"", {}}, Good{"\n\n  \t\n", {}}, Good{"status", {{"status"}}},
-                    Good{"status\n", {{"status"}}}, Good{"  wait  a\tb \n", {{"wait", "a", "b"}}},
-                    Good{"a\nb\n", {{"a"}, {"b"}}}, Good{"a 'b c' d", {{"a", "b c", "d"}}},
-                    Good{"a 'b\nc'\nd", {{"a", "b\nc"}, {"d"}}},
-                    Good{"a \"b\nc\"", {{"a", "b\nc"}}}, Good{"a ''", {{"a", ""}}},
-                    Good{"a \"\"", {{"a", ""}}}, Good{"''", {{""}}}, Good{"a'b'\"c\"d", {{"abcd"}}},
-                    Good{"a\\ b", {{"a b"}}}, Good{"\\'", {{"'"}}}, Good{"a \\\nb", {{"a", "b"}}},
-                    Good{"a\\\nb", {{"ab"}}}, Good{"\\\nb", {{"b"}}}, Good{"\\\n", {}},
-                    Good{"\"a\\\nb\"", {{"ab"}}}, Good{"'a\\\nb'", {{"a\\\nb"}}},
-                    Good{"\"\\\"\\\\\\$\\`\\a\"", {{"\"\\$`\\a"}}}, Good{"'\\'", {{"\\"}}},
-                    Good{"# all comment", {}}, Good{"a # b\nc", {{"a"}, {"c"}}},
-                    Good{"a#b", {{"a#b"}}}, Good{"a '#' \\# \"#\"", {{"a", "#", "#", "#"}}},
-                    Good{"# it's\na", {{"a"}}}, Good{"a ''#b", {{"a", "#b"}}},
-                    Good{"$HOME `x` $(y) * ? ~ ; & | < >",
-                         {{"$HOME", "`x`", "$(y)", "*", "?", "~", ";", "&", "|", "<", ">"}}},
-                    Good{"\"$x\" '`'", {{"$x", "`"}}}, Good{"a\rb", {{"a\rb"}}},
-                    Good{"\xff\xfe \x01", {{"\xff\xfe", "\x01"}}},
-                    Good{"build x -c 'a; b\n# not a comment\nc'",
-                         {{"build", "x", "-c", "a; b\n# not a comment\nc"}}}));
+    ::testing::Values(Good{"", {}}, Good{"\n\n  \t\n", {}}, Good{"status", {{"status"}}},
+                      Good{"status\n", {{"status"}}}, Good{"  wait  a\tb \n", {{"wait", "a", "b"}}},
+                      Good{"a\nb\n", {{"a"}, {"b"}}}, Good{"a 'b c' d", {{"a", "b c", "d"}}},
+                      Good{"a 'b\nc'\nd", {{"a", "b\nc"}, {"d"}}},
+                      Good{"a \"b\nc\"", {{"a", "b\nc"}}}, Good{"a ''", {{"a", ""}}},
+                      Good{"a \"\"", {{"a", ""}}}, Good{"''", {{""}}},
+                      Good{"a'b'\"c\"d", {{"abcd"}}}, Good{"a\\ b", {{"a b"}}},
+                      Good{"\\'", {{"'"}}}, Good{"a \\\nb", {{"a", "b"}}}, Good{"a\\\nb", {{"ab"}}},
+                      Good{"\\\nb", {{"b"}}}, Good{"\\\n", {}}, Good{"\"a\\\nb\"", {{"ab"}}},
+                      Good{"'a\\\nb'", {{"a\\\nb"}}},
+                      Good{"\"\\\"\\\\\\$\\`\\a\"", {{"\"\\$`\\a"}}}, Good{"'\\'", {{"\\"}}},
+                      Good{"# all comment", {}}, Good{"a # b\nc", {{"a"}, {"c"}}},
+                      Good{"a#b", {{"a#b"}}}, Good{"a '#' \\# \"#\"", {{"a", "#", "#", "#"}}},
+                      Good{"# it's\na", {{"a"}}}, Good{"a ''#b", {{"a", "#b"}}},
+                      Good{"$HOME `x` $(y) * ? ~ ; & | < >",
+                           {{"$HOME", "`x`", "$(y)", "*", "?", "~", ";", "&", "|", "<", ">"}}},
+                      Good{"\"$x\" '`'", {{"$x", "`"}}}, Good{"a\rb", {{"a\rb"}}},
+                      Good{"\xff\xfe \x01", {{"\xff\xfe", "\x01"}}},
+                      Good{"build x -c 'a; b\n# not a comment\nc'",
+                           {{"build", "x", "-c", "a; b\n# not a comment\nc"}}}));
 
-struct Bad {
+struct Misquoted {
   std::string text;
   const char* says;
 };
 
-class SplitBad : public testing::TestWithParam<Bad> {};
+class SplitBad : public ::testing::TestWithParam<Misquoted> {};
 
 TEST_P(SplitBad, IsRefusedWithThePlace) {
   const auto commands = splitCommands(GetParam().text);
@@ -62,14 +63,14 @@ TEST_P(SplitBad, IsRefusedWithThePlace) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, SplitBad,
-    testing::Values(Bad{"a 'b", "single quote is opened and never closed (line 1, column 3)"},
-                    Bad{"a\nb \"c\nd",
-                        "double quote is opened and never closed (line 2, column 3)"},
-                    Bad{"'", "line 1, column 1"}, Bad{"\"", "line 1, column 1"},
-                    Bad{"\"\\", "double quote"}, Bad{"\"a\\\"", "double quote"},
-                    Bad{"a \\", "a backslash at the end"}, Bad{"it's", "line 1, column 3"},
-                    Bad{std::string("a\0b", 3), "NUL byte at byte 1"},
-                    Bad{std::string("'\0'", 3), "NUL"}));
+    ::testing::Values(
+        Misquoted{"a 'b", "single quote is opened and never closed (line 1, column 3)"},
+        Misquoted{"a\nb \"c\nd", "double quote is opened and never closed (line 2, column 3)"},
+        Misquoted{"'", "line 1, column 1"}, Misquoted{"\"", "line 1, column 1"},
+        Misquoted{"\"\\", "double quote"}, Misquoted{"\"a\\\"", "double quote"},
+        Misquoted{"a \\", "a backslash at the end"}, Misquoted{"it's", "line 1, column 3"},
+        Misquoted{std::string("a\0b", 3), "NUL byte at byte 1"},
+        Misquoted{std::string("'\0'", 3), "NUL"}));
 
 TEST(QuoteWord, LeavesPlainWordsAlone) {
   for (const char* word : {"a", "build", "--wait", "K=V", "a/b.c", "x:y", "1,2@3%4+_"}) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "store/store.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kilnfs {
@@ -19,9 +20,7 @@ using testing::readFile;
 using testing::TempDir;
 using testing::writeFile;
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 std::unique_ptr<Store> openStore(const std::string& path) {
   auto made = Store::create(path, {std::nullopt, "", true});

@@ -10,8 +10,8 @@
 namespace kilnfs {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 int statusOf(const char* line) {
   return exitStatus(lastAnswer(line).value());

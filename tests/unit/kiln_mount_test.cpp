@@ -6,9 +6,9 @@
 namespace kilnfs {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 constexpr const char* kOther =
     "22 1 254:0 / / rw,relatime - ext4 /dev/root rw\n"

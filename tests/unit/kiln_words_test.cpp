@@ -10,7 +10,7 @@
 namespace kilnfs {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 // What a real shell makes of the words: each, then a NUL.
 std::string throughShell(const Words& words) {

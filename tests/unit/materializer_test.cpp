@@ -9,6 +9,7 @@
 
 #include "store/store.h"
 #include "store/tree/tree.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
 
@@ -23,9 +24,7 @@ using testing::readIn;
 using testing::TempDir;
 using testing::writeFile;
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 // Nothing is made plain while result/ can't be written to: the test decides when.
 class MaterializerTest : public ::testing::TestWithParam<Mode> {

@@ -9,6 +9,7 @@
 
 #include "store/prune_plan.h"
 #include "store/tree/tree.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kilnfs {
@@ -147,9 +148,7 @@ TEST(PrunePlan, OneObjectForEachWithTheReason) {
 
 // -- on a store
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 class PruneTest : public ::testing::TestWithParam<Mode> {
  protected:

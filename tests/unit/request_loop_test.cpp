@@ -60,7 +60,7 @@ class Bytes : public RequestSource {
   std::atomic<bool> fails_{false};
 };
 
-class RequestLoopTest : public testing::Test {
+class RequestLoopTest : public ::testing::Test {
  protected:
   void start(RequestLoop::Options options = {}) {
     loop_ = std::make_unique<RequestLoop>(bytes_, options);

@@ -15,6 +15,7 @@
 #include "store/base/fault.h"
 #include "store/store.h"
 #include "store/tree/tree.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
 
@@ -29,9 +30,7 @@ using testing::readIn;
 using testing::TempDir;
 using testing::writeFile;
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 std::set<ino_t> inodes(const std::string& root) {
   std::set<ino_t> all;

@@ -10,6 +10,7 @@
 
 #include <thread>
 
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 
 namespace kilnfs {
@@ -21,9 +22,7 @@ using testing::readFile;
 using testing::TempDir;
 using testing::writeFile;
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 class StoreTest : public ::testing::TestWithParam<Mode> {
  protected:

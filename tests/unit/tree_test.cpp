@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class TreeTest : public testing::Test {
+class TreeTest : public ::testing::Test {
  protected:
   void SetUp() override {
     char scratch[] = "/tmp/kilnfs-tree-XXXXXX";

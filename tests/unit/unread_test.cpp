@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "store/control/control.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
 #include "tests/support/unprivileged.h"
@@ -24,9 +25,7 @@ using testing::TempDir;
 using testing::Unprivileged;
 using testing::writeFile;
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 // x is saved but not plain, and lies over a base whose directory can't be searched any more.
 class UnreadTest : public ::testing::TestWithParam<Mode> {

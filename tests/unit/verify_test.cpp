@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "store/store.h"
+#include "tests/support/names.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/temp_dir.h"
 
@@ -24,9 +25,7 @@ using testing::writeFile;
 
 using Action = Verified::Action;
 
-Id id(const std::string& text) {
-  return *Id::parse(text);
-}
+using testing::id;
 
 class VerifyTest : public ::testing::TestWithParam<Mode> {
  protected:

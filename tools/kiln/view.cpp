@@ -19,7 +19,7 @@
 namespace kilnfs {
 namespace {
 
-constexpr size_t kBlock = 65536;
+constexpr size_t kPiece = 65536;
 
 // The exit status if the words ask for help or are wrong; nothing if they were understood.
 std::optional<int> parse(CLI::App& app, const Words& words) {
@@ -46,7 +46,7 @@ Expected<UniqueFd> openFile(const std::string& mount, const std::string& path, i
 
 // Everything from the descriptor to stdout, until its end, or until it would block.
 Status copyToStdout(const std::string& mount, int fd, const std::string& path) {
-  std::array<char, kBlock> block{};
+  std::array<char, kPiece> block{};
   while (true) {
     const ssize_t n = read(fd, block.data(), block.size());
     if (n < 0 && errno == EINTR) continue;
