@@ -81,7 +81,7 @@ std::optional<CopyOnWrite::Group> CopyOnWrite::group(const BackingId& file) cons
 
 void CopyOnWrite::setGroup(const BackingId& file, Group group) {
   const std::unique_lock lock(mutex_);
-  if (!group.file.empty()) canonical_[group.id] = file;
+  if (group.replaced()) canonical_[group.id] = file;
   groups_[file] = std::move(group);
 }
 

@@ -38,6 +38,8 @@ class CopyOnWrite {
     std::string file;   // in the workspace's side directory; empty: still the snapshot's content
     BackingId id;       // of that file
     nlink_t links = 0;  // names in the workspace
+
+    bool replaced() const { return !file.empty(); }
   };
 
   explicit CopyOnWrite(std::shared_ptr<Snapshot> base) : base_(std::move(base)) {}

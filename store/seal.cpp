@@ -31,7 +31,7 @@ class Sealer {
         groups_(cow_.groups()),
         sideFd_(workspace.beside().first) {
     for (const auto& [id, group] : groups_) {
-      if (!group.file.empty()) copies_[group.id] = id;
+      if (group.replaced()) copies_[group.id] = id;
     }
   }
 
@@ -106,7 +106,7 @@ class Sealer {
       ++placed_[copy->second];
       return {};
     }
-    if (const auto group = groups_.find(id); group != groups_.end() && isReplaced(group->second)) {
+    if (const auto group = groups_.find(id); group != groups_.end() && group->second.replaced()) {
       ++placed_[id];
       return putInPlace(fd, name, group->second);
     }
@@ -117,8 +117,6 @@ class Sealer {
     }
     return {};
   }
-
-  static bool isReplaced(const CopyOnWrite::Group& group) { return !group.file.empty(); }
 
   /// A name that still leads to the snapshot's file gets the one that replaced it.
   Status putInPlace(int fd, const std::string& name, const CopyOnWrite::Group& group) {
@@ -136,7 +134,7 @@ class Sealer {
   // are. Finding them is a walk over what the stubs stand for, so only where there must be some.
   Status ownReplaced() {
     const bool all = std::all_of(groups_.begin(), groups_.end(), [this](const auto& each) {
-      return !isReplaced(each.second) || placed_[each.first] >= each.second.links;
+      return !each.second.replaced() || placed_[each.first] >= each.second.links;
     });
     if (all) return {};
     std::vector<Sealed::Stub> stubs;
@@ -175,7 +173,7 @@ class Sealer {
         holds = *inner || holds;
       } else {
         const auto group = groups_.find(backingId(st));
-        holds = holds || (group != groups_.end() && isReplaced(group->second));
+        holds = holds || (group != groups_.end() && group->second.replaced());
       }
     }
     if (holds) replacedBelow_.insert(path);
@@ -240,7 +238,7 @@ class Sealer {
 
   Status linkFile(int from, int to, const std::string& name, const struct stat& st) {
     const BackingId id = backingId(st);
-    if (const auto group = groups_.find(id); group == groups_.end() || !isReplaced(group->second)) {
+    if (const auto group = groups_.find(id); group == groups_.end() || !group->second.replaced()) {
       if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
         sealed_.shared.insert(id);
         cow_.addShared(id);
@@ -287,10 +285,10 @@ class Sealer {
     for (const auto& [id, group] : groups_) {
       counts->erase(id);
       const auto placed = placed_.find(id);
-      const nlink_t names = !isReplaced(group)        ? group.links
+      const nlink_t names = !group.replaced()         ? group.links
                             : placed != placed_.end() ? placed->second
                                                       : 0;
-      if (names > 1) (*counts)[isReplaced(group) ? group.id : id] = names;
+      if (names > 1) (*counts)[group.replaced() ? group.id : id] = names;
     }
     for (const auto& [id, links] : ownLinks_) {
       if (links > 1) (*counts)[id] = links;
@@ -323,7 +321,7 @@ Expected<Sealed> seal(Workspace& workspace, RootStub root) {
 void removeSideFiles(Workspace& workspace) {
   if (workspace.cow() == nullptr) return;
   for (const auto& [id, group] : workspace.cow()->groups()) {
-    if (!group.file.empty()) ::unlinkat(workspace.beside().first, group.file.c_str(), 0);
+    if (group.replaced()) ::unlinkat(workspace.beside().first, group.file.c_str(), 0);
   }
 }
 

@@ -147,6 +147,16 @@ bool Tree::standsFor(const Inode& inode, const struct stat& st) const {
   return canonical(found) == inode.backing();
 }
 
+namespace {
+
+// Of an inode that is known: what is gone from the disk is not gone from the tree.
+Error stale(Error error) {
+  if (error.code == ENOENT || error.code == ENOTDIR) error.code = ESTALE;
+  return error;
+}
+
+}  // namespace
+
 Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
   Opened opened;
   if (const auto kept = keptFd(inode)) {
@@ -157,11 +167,16 @@ Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
     return opened;
   }
   if (auto found = openInParent(inode, flags)) return std::move(*found);
+  // The names of a file that was replaced lead to the snapshot's file still: never those instead.
+  if (auto replaced = openReplaced(inode, flags)) {
+    if (!*replaced) return Failure(stale(std::move(replaced->error())));
+    opened.fd = std::move(**replaced);
+    if (::fstat(opened.fd.get(), &opened.attributes) != 0) return fail(errno);
+    return opened;
+  }
   Error error{ESTALE, {}};
   for (const Location& at : locations(inode)) {
-    // The names of a file that was replaced lead to the snapshot's file still: never those instead.
-    auto replaced = openReplaced(inode, flags);
-    auto fd = replaced ? std::move(*replaced) : at.root->open(at.path, flags | O_NOFOLLOW);
+    auto fd = at.root->open(at.path, flags | O_NOFOLLOW);
     if (!fd) {
       error = std::move(fd.error());
       continue;
@@ -174,9 +189,7 @@ Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
     }
     error.code = ESTALE;  // somebody changed the store behind our back
   }
-  // The inode existed: its name is gone from the disk, not from the tree.
-  if (error.code == ENOENT || error.code == ENOTDIR) error.code = ESTALE;
-  return Failure(std::move(error));
+  return Failure(stale(std::move(error)));
 }
 
 Expected<DirectoryRef> Tree::openParent(const Inode& parent) const {

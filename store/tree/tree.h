@@ -250,6 +250,13 @@ class Tree : public std::enable_shared_from_this<Tree> {
   uint64_t listedIno(const Inode& directory, const Item& onDisk) const;
 
   Expected<Workspace::Change> beginChange() const;
+  /// What making something in a directory holds until it is done.
+  struct Making {
+    Workspace::Change change;
+    std::shared_lock<std::shared_mutex> names;
+    DirectoryRef dir;  // where it is made, own
+  };
+  Expected<Making> beginMaking(Inode& parent);
   Status refuseFrozen() const;
   Expected<Entry> enter(int parentFd, Inode& parent, const std::string& name);
 
@@ -270,8 +277,11 @@ class Tree : public std::enable_shared_from_this<Tree> {
   void gone(const InodePtr& inode, const struct stat& st);
   void renamed(const InodePtr& moved, Inode& from, const std::string& name, Inode& to,
                const std::string& newName);
-  std::shared_ptr<UniqueFd> keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
-                                       const std::string& name) const;
+  /// What removeName() takes. Who can't keep a file that is open somewhere must not remove its
+  /// name.
+  Expected<std::shared_ptr<UniqueFd>> keepIfLast(const InodePtr& inode, int parentFd,
+                                                 const Inode& parent,
+                                                 const std::string& name) const;
 
   /// What a stat of the inode's file on disk is in this tree.
   struct stat seen(struct stat st, const Inode& inode) const;

@@ -120,7 +120,7 @@ Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_
 // tree must not stay behind: all of them stand for the copy, and one more is a link to that.
 Status Tree::linkToCopy(const BackingId& file, int from, int to, const std::string& name) {
   auto group = cow_->group(file);
-  if (!group || group->file.empty()) {
+  if (!group || !group->replaced()) {
     if (auto ok = replaceGroup(file, from, std::nullopt); !ok) return ok;
     group = cow_->group(file);
   }
@@ -156,7 +156,7 @@ Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep)
 std::optional<Expected<UniqueFd>> Tree::openReplaced(const Inode& inode, int flags) const {
   if (cow_ == nullptr || inode.isDirectory()) return std::nullopt;
   const auto group = cow_->group(inode.backing());
-  if (!group || group->file.empty()) return std::nullopt;
+  if (!group || !group->replaced()) return std::nullopt;
   return openBeneath(place_.beside().first, group->file, flags | O_NOFOLLOW);
 }
 

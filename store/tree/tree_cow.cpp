@@ -27,7 +27,7 @@ bool Tree::isOwn(const Inode& directory) const {
 
 bool Tree::isShared(const Inode& file) const {
   if (cow_ == nullptr || file.isDirectory()) return false;
-  if (const auto group = cow_->group(file.backing())) return group->file.empty();
+  if (const auto group = cow_->group(file.backing())) return !group->replaced();
   if (cow_->isShared(file.backing())) return true;
   return belowStub(file);
 }

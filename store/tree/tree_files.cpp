@@ -58,20 +58,16 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
   if (!plainName(name)) return fail(EINVAL);
   UniqueFd fd;
   {
-    const auto change = beginChange();
-    if (!change) return Failure(change.error());
-    if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
-    const std::shared_lock lock(names_);
-    const auto dir = openParent(parent);
-    if (!dir) return Failure(dir.error());
+    const auto making = beginMaking(parent);
+    if (!making) return Failure(making.error());
     {
       const CreateAs as(creator);
-      fd.reset(::openat(dir->get(), name.c_str(),
+      fd.reset(::openat(making->dir.get(), name.c_str(),
                         (flags & kBackingFlags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                         as.mode(mode & 07777)));
     }
     if (fd.valid()) {
-      dir->changed();
+      making->dir.changed();
       struct stat st;
       if (::fstat(fd.get(), &st) != 0) return fail(errno);
       return asCreated(std::move(fd), st, intern(st, &parent, name), wantsWrite(flags));
@@ -98,17 +94,14 @@ Tree::Created Tree::asCreated(UniqueFd fd, const struct stat& st, InodePtr inode
 
 Expected<Tree::Created> Tree::createUnnamed(Inode& parent, int flags, mode_t mode,
                                             const Creator& creator) {
-  const auto change = beginChange();
-  if (!change) return Failure(change.error());
   // Of a directory that is the snapshot's still, what it passes on to new files may not be here.
-  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
-  const std::shared_lock lock(names_);
-  const auto dir = openParent(parent);
-  if (!dir) return Failure(dir.error());
+  const auto making = beginMaking(parent);
+  if (!making) return Failure(making.error());
   UniqueFd fd;
   {
     const CreateAs as(creator);
-    fd.reset(::openat(dir->get(), ".", (flags & (kBackingFlags | O_EXCL)) | O_TMPFILE | O_CLOEXEC,
+    fd.reset(::openat(making->dir.get(), ".",
+                      (flags & (kBackingFlags | O_EXCL)) | O_TMPFILE | O_CLOEXEC,
                       as.mode(mode & 07777)));
   }
   struct stat st;
@@ -129,8 +122,7 @@ bool Tree::mayBypass(const Inode& inode) const {
 bool Tree::mappedForWriting(const Inode& inode) const {
   if (!workspace_ || !workspace_->anyMapped()) return false;
   const auto group = cow_ != nullptr ? cow_->group(inode.backing()) : std::nullopt;
-  const bool replaced = group && !group->file.empty();
-  return workspace_->mappedForWriting(replaced ? group->id : inode.backing());
+  return workspace_->mappedForWriting(group && group->replaced() ? group->id : inode.backing());
 }
 
 Expected<std::string> Tree::readlink(Inode& inode) {

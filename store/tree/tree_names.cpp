@@ -111,12 +111,14 @@ void Tree::holdLocked(Inode& inode, std::shared_ptr<UniqueFd> fd) {
   inode.rare_->kept = std::move(fd);
 }
 
-std::shared_ptr<UniqueFd> Tree::keepIfLast(const InodePtr& inode, int parentFd, const Inode& parent,
-                                           const std::string& name) const {
+Expected<std::shared_ptr<UniqueFd>> Tree::keepIfLast(const InodePtr& inode, int parentFd,
+                                                     const Inode& parent,
+                                                     const std::string& name) const {
   if (!inode || !isLastName(*inode, parent, name)) return nullptr;
   auto replaced = openReplaced(*inode, O_PATH);
   auto fd = replaced ? std::move(*replaced) : openBeneath(parentFd, name, O_PATH | O_NOFOLLOW);
-  return fd ? std::make_shared<UniqueFd>(std::move(*fd)) : nullptr;
+  if (!fd) return Failure(fd.error());
+  return std::make_shared<UniqueFd>(std::move(*fd));
 }
 
 size_t Tree::knownInodes() const {
@@ -171,55 +173,56 @@ Expected<Tree::Entry> Tree::lookup(Inode& parent, const std::string& name) {
 
 // -- making
 
+Expected<Tree::Making> Tree::beginMaking(Inode& parent) {
+  auto change = beginChange();
+  if (!change) return Failure(change.error());
+  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
+  std::shared_lock names(names_);
+  auto dir = openParent(parent);
+  if (!dir) return Failure(dir.error());
+  return Making{std::move(*change), std::move(names), std::move(*dir)};
+}
+
 Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
                                   const Creator& creator) {
   if (!plainName(name) || S_ISDIR(mode) || S_ISLNK(mode)) return fail(EINVAL);
-  const auto change = beginChange();
-  if (!change) return Failure(change.error());
-  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
-  const std::shared_lock lock(names_);
-  const auto dir = openParent(parent);
-  if (!dir) return Failure(dir.error());
+  const auto making = beginMaking(parent);
+  if (!making) return Failure(making.error());
+  const DirectoryRef& dir = making->dir;
   {
     const CreateAs as(creator);
-    if (::mknodat(dir->get(), name.c_str(), as.mode(mode), device) != 0) return fail(errno);
+    if (::mknodat(dir.get(), name.c_str(), as.mode(mode), device) != 0) return fail(errno);
   }
-  dir->changed();
-  return enter(dir->get(), parent, name);
+  dir.changed();
+  return enter(dir.get(), parent, name);
 }
 
 Expected<Tree::Entry> Tree::mkdir(Inode& parent, const std::string& name, mode_t mode,
                                   const Creator& creator) {
   if (!plainName(name)) return fail(EINVAL);
-  const auto change = beginChange();
-  if (!change) return Failure(change.error());
-  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
-  const std::shared_lock lock(names_);
-  const auto dir = openParent(parent);
-  if (!dir) return Failure(dir.error());
+  const auto making = beginMaking(parent);
+  if (!making) return Failure(making.error());
+  const DirectoryRef& dir = making->dir;
   {
     const CreateAs as(creator);
-    if (::mkdirat(dir->get(), name.c_str(), as.mode(mode)) != 0) return fail(errno);
+    if (::mkdirat(dir.get(), name.c_str(), as.mode(mode)) != 0) return fail(errno);
   }
-  dir->changed();
-  return enter(dir->get(), parent, name);
+  dir.changed();
+  return enter(dir.get(), parent, name);
 }
 
 Expected<Tree::Entry> Tree::symlink(Inode& parent, const std::string& name,
                                     const std::string& target, const Creator& creator) {
   if (!plainName(name)) return fail(EINVAL);
-  const auto change = beginChange();
-  if (!change) return Failure(change.error());
-  if (auto ok = ownDirectory(parent); !ok) return Failure(ok.error());
-  const std::shared_lock lock(names_);
-  const auto dir = openParent(parent);
-  if (!dir) return Failure(dir.error());
+  const auto making = beginMaking(parent);
+  if (!making) return Failure(making.error());
+  const DirectoryRef& dir = making->dir;
   {
     const CreateAs as(creator);
-    if (::symlinkat(target.c_str(), dir->get(), name.c_str()) != 0) return fail(errno);
+    if (::symlinkat(target.c_str(), dir.get(), name.c_str()) != 0) return fail(errno);
   }
-  dir->changed();
-  return enter(dir->get(), parent, name);
+  dir.changed();
+  return enter(dir.get(), parent, name);
 }
 
 Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string& name) {
@@ -274,10 +277,11 @@ Status Tree::remove(Inode& parent, const std::string& name, bool directory) {
   if (auto ok = refuseFullStub(st); directory && !ok) return ok;
   const InodePtr inode = find(backingId(st));
   auto kept = keepIfLast(inode, dir->get(), parent, name);
+  if (!kept) return Failure(kept.error());
   if (::unlinkat(dir->get(), name.c_str(), directory ? AT_REMOVEDIR : 0) != 0) return fail(errno);
   dir->changed();
   gone(inode, st);
-  if (inode) removeName(*inode, parent, name, std::move(kept));
+  if (inode) removeName(*inode, parent, name, std::move(*kept));
   return {};
 }
 
@@ -327,8 +331,9 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
     if (sameFile && flags == 0) return {};
     if (auto ok = refuseFullStub(targetSt); flags == 0 && S_ISDIR(st.st_mode) && !ok) return ok;
   }
-  std::shared_ptr<UniqueFd> kept;
+  Expected<std::shared_ptr<UniqueFd>> kept = nullptr;
   if (flags == 0 && !sameFile) kept = keepIfLast(target, to->get(), newParent, newName);
+  if (!kept) return Failure(kept.error());
   if (::renameat2(from->get(), name.c_str(), to->get(), newName.c_str(), flags) != 0) {
     return fail(errno);
   }
@@ -341,7 +346,7 @@ Status Tree::rename(Inode& parent, const std::string& name, Inode& newParent,
     renamed(target, newParent, newName, parent, name);
   } else if (exists) {
     gone(target, targetSt);
-    if (target) removeName(*target, newParent, newName, std::move(kept));
+    if (target) removeName(*target, newParent, newName, std::move(*kept));
   }
   renamed(moved, parent, name, newParent, newName);
   return {};
