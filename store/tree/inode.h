@@ -71,6 +71,8 @@ class Inode {
   std::atomic<uint64_t> ino_;  // changes under inodes_, and only while names_ is held exclusively
   const mode_t type_;
   std::atomic<bool> stub_{false};  // a directory that is still the snapshot's; likewise
+  // Made by us, as nobody else changes this tree, and never given file capabilities.
+  std::atomic<bool> incapable_{false};
   std::atomic<uint32_t> refs_{0};  // goes to and from 0 only under the tree's inodes_ lock
 
   // Guarded by the tree's inodes_ lock:

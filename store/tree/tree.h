@@ -260,11 +260,13 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Status refuseFrozen() const;
   Expected<Entry> enter(int parentFd, Inode& parent, const std::string& name);
 
-  InodePtr intern(const struct stat& st, Inode* parent, const std::string& name);
+  /// `made`: just now, so that an inode which is known by that number is none that has the name.
+  InodePtr intern(const struct stat& st, Inode* parent, const std::string& name, bool made = false);
   InodePtr find(const BackingId& backing);
   /// The file or directory that is known by what was found on disk.
   BackingId canonical(const BackingId& id) const;
   void addName(Inode& inode, Inode& parent, const std::string& name);
+  static bool hasName(const Inode& inode, const Inode* parent, const std::string& name);
   Created asCreated(UniqueFd fd, const struct stat& st, InodePtr inode, bool writable);
   /// Reaches a file that has no name by `fd` (O_PATH) from now on.
   void hold(Inode& inode, std::shared_ptr<UniqueFd> fd);

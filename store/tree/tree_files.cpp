@@ -16,6 +16,8 @@ namespace {
 // O_DIRECT: the kernel's buffers for us are not aligned as that wants.
 constexpr int kBackingFlags = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
 
+constexpr const char* kFileCapabilities = "security.capability";
+
 bool wantsWrite(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
 }
@@ -70,7 +72,7 @@ Expected<Tree::Created> Tree::create(Inode& parent, const std::string& name, int
       making->dir.changed();
       struct stat st;
       if (::fstat(fd.get(), &st) != 0) return fail(errno);
-      return asCreated(std::move(fd), st, intern(st, &parent, name), wantsWrite(flags));
+      return asCreated(std::move(fd), st, intern(st, &parent, name, true), wantsWrite(flags));
     }
     if (errno != EEXIST || (flags & O_EXCL) != 0) return fail(errno);
   }
@@ -109,7 +111,7 @@ Expected<Tree::Created> Tree::createUnnamed(Inode& parent, int flags, mode_t mod
   // Not another descriptor for the same opening, which is for writing.
   UniqueFd kept(::open(procPath(fd.get()).c_str(), O_PATH | O_CLOEXEC));
   if (!kept.valid()) return fail(errno);
-  InodePtr inode = intern(st, nullptr, {});
+  InodePtr inode = intern(st, nullptr, {}, true);
   hold(*inode, std::make_shared<UniqueFd>(std::move(kept)));
   return asCreated(std::move(fd), st, std::move(inode), wantsWrite(flags));
 }
@@ -229,6 +231,8 @@ Expected<struct stat> Tree::setattr(Inode& inode, const SetAttributes& wanted, c
 }
 
 Expected<std::string> Tree::getxattr(Inode& inode, const std::string& name) {
+  // The kernel asks for it before the first write to a file.
+  if (inode.incapable_ && name == kFileCapabilities) return fail(ENODATA);
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
@@ -271,6 +275,7 @@ Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& 
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
+  if (name == kFileCapabilities) inode.incapable_ = false;
   if (::setxattr(procPath(opened->fd.get()).c_str(), name.c_str(), value.data(), value.size(),
                  flags) != 0) {
     return fail(errno);

@@ -24,7 +24,7 @@ InodePtr Tree::find(const BackingId& id) {
   return InodePtr(known_.find(backing));
 }
 
-InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& name) {
+InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& name, bool made) {
   const BackingId backing = canonical(backingId(st));
   const mode_t type = st.st_mode & S_IFMT;
   // Dropped after the lock: releasing an inode takes it.
@@ -33,7 +33,7 @@ InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& n
   std::shared_ptr<UniqueFd> kept;
   const std::lock_guard lock(inodes_);
   Inode* const known = known_.find(backing);
-  if (known != nullptr && known->type_ == type) {
+  if (known != nullptr && known->type_ == type && (!made || hasName(*known, parent, name))) {
     found = known;
     if (parent == nullptr) return found;
     if (found->rare_) kept = std::move(found->rare_->kept);  // it has a name again
@@ -44,13 +44,23 @@ InodePtr Tree::intern(const struct stat& st, Inode* parent, const std::string& n
     addName(*found, *parent, name);
     return found;
   }
-  // Another type: the file was replaced behind our back, and its number used again.
+  // Another file: the one that is known was replaced behind our back, and its number used again.
   if (known != nullptr) known_.erase(backing);
   found = new Inode(shared_from_this(), backing, type);
+  found->incapable_ = made && !changedElsewhere();
   found->stub_ = cow_ != nullptr && S_ISDIR(type) && cow_->stub(backing).has_value();
   known_.insert(found.get());
   if (parent != nullptr) addName(*found, *parent, name);
   return found;
+}
+
+bool Tree::hasName(const Inode& inode, const Inode* parent, const std::string& name) {
+  if (!inode.parent_ || parent == nullptr) return false;
+  if (inode.parent_ == parent && name == inode.name_.get()) return true;
+  return inode.rare_ && std::any_of(inode.rare_->links.begin(), inode.rare_->links.end(),
+                                    [&](const Inode::Link& link) {
+                                      return link.parent == parent && link.name == name;
+                                    });
 }
 
 void Tree::addName(Inode& inode, Inode& parent, const std::string& name) {
@@ -60,13 +70,9 @@ void Tree::addName(Inode& inode, Inode& parent, const std::string& name) {
     std::memcpy(inode.name_.get(), name.c_str(), name.size() + 1);
     return;
   }
-  if (inode.parent_ == &parent && name == inode.name_.get()) return;
+  if (hasName(inode, &parent, name)) return;
   if (!inode.rare_) inode.rare_ = std::make_unique<Inode::Rare>();
-  auto& links = inode.rare_->links;
-  const bool known = std::any_of(links.begin(), links.end(), [&](const Inode::Link& link) {
-    return link.parent == &parent && link.name == name;
-  });
-  if (!known) links.push_back({&parent, name});
+  inode.rare_->links.push_back({&parent, name});
 }
 
 bool Tree::isLastName(const Inode& inode, const Inode& parent, const std::string& name) const {

@@ -85,6 +85,20 @@ TEST_F(TreeTest, WhatIsMadeIsFoundAndCounted) {
   EXPECT_EQ(code(tree_->lookup(*root(), std::string(256, 'x'))), ENAMETOOLONG);
 }
 
+TEST_F(TreeTest, AFileThatWasMadeHereHasCapabilitiesOnceItWasGivenThem) {
+  const std::string name = "security.capability";
+  const std::string value("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);  // CAP_NET_BIND_SERVICE
+  const Tree::Created made = make(root(), "file");
+  EXPECT_EQ(code(tree_->getxattr(*made.entry.inode, name)), ENODATA);
+  const bool allowed = ::geteuid() == 0;
+  EXPECT_EQ(code(tree_->setxattr(*made.entry.inode, name, value, 0)), allowed ? 0 : EPERM);
+  if (allowed) {
+    EXPECT_EQ(tree_->getxattr(*made.entry.inode, name).value_or(""), value);
+    EXPECT_TRUE(tree_->removexattr(*made.entry.inode, name));
+  }
+  EXPECT_EQ(code(tree_->getxattr(*made.entry.inode, name)), ENODATA);
+}
+
 TEST_F(TreeTest, AnUnlinkedFileLivesOnInItsInode) {
   auto made = make(root(), "f");
   Inode& inode = *made.entry.inode;
