@@ -66,7 +66,7 @@ Materializer::Materializer(Core& core, Placed placed)
     : core_(core), placed_(std::move(placed)), thread_([this] { threadMain(); }) {}
 
 Materializer::~Materializer() {
-  if (auto ok = drain(); !ok) spdlog::warn("not made plain: {}", ok.error().message);
+  if (auto ok = drain(); !ok) spdlog::warn("given up: {}", ok.error().message);
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -183,13 +183,13 @@ Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
     placed_(item->id, *item->snapshot, std::move(*links));
     return {};
   }
-  if (!item->interrupt.raised()) {
-    spdlog::error("making {} plain: {}", item->id.str(), ok.error().message);
-  }
+  Error error = ok.error();
+  error.message = fmt::format("making {} plain: {}", item->id.str(), textOf(error));
+  if (!item->interrupt.raised()) spdlog::error("{}", error.message);
   if (auto gone = core_.trash.take(area, name); !gone && gone.error().code != ENOENT) {
     spdlog::warn("{}", gone.error().message);
   }
-  return ok;
+  return Failure(std::move(error));
 }
 
 Status Materializer::place(const ItemPtr& item, const std::string& name) {

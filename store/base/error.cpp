@@ -9,7 +9,15 @@ namespace kilnfs {
 
 Failure failErrno(std::string_view what) {
   const int code = errno;
-  return fail(code, fmt::format("{}: {}", what, std::generic_category().message(code)));
+  return fail(code, fmt::format("{}: {}", what, errnoText(code)));
+}
+
+std::string errnoText(int code) {
+  return std::generic_category().message(code);
+}
+
+std::string textOf(const Error& error) {
+  return error.message.empty() ? errnoText(error.code) : error.message;
 }
 
 std::string errnoName(int code) {

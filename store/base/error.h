@@ -33,6 +33,12 @@ using Failure = tl::unexpected<Error>;
 /// The symbolic name of an errno value ("ENOENT"); "EIO" for one that has no name.
 std::string errnoName(int code);
 
+/// What an errno value says to a person: "No such file or directory".
+std::string errnoText(int code);
+
+/// The error's sentence, or what its code says where it has none.
+std::string textOf(const Error& error);
+
 /// Whether the code tells of a lack of memory, descriptors or space, and so says nothing about what
 /// was asked for.
 inline bool isShortage(int code) {

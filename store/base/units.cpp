@@ -18,7 +18,7 @@ Expected<std::chrono::milliseconds> parseDuration(std::string_view text) {
     int64_t millis;
   };
   constexpr Unit kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-  constexpr int64_t kLongest = int64_t{36500} * 86400000;
+  constexpr int64_t kMostMs = int64_t{36500} * 86400000;
   std::string_view digits = text;
   int64_t unit = 1000;
   for (const Unit& u : kUnits) {
@@ -28,7 +28,7 @@ Expected<std::chrono::milliseconds> parseDuration(std::string_view text) {
     break;
   }
   const auto number = parseNumber<int64_t>(digits);
-  if (!number || *number <= 0 || *number > kLongest / unit) {
+  if (!number || *number <= 0 || *number > kMostMs / unit) {
     return fail(EINVAL, fmt::format("{} is not a duration: use a number above 0 with ms, s, m, h "
                                     "or d, as in 90, 500ms or 2h",
                                     shown(text)));

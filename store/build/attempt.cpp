@@ -15,10 +15,6 @@
 namespace kilnfs {
 namespace {
 
-std::string describeErrno(int code) {
-  return std::generic_category().message(code);
-}
-
 /// The error of a build whose command, or a copy before it, ended like this.
 Failure failureOf(const std::string& what, const Supervised::End& end) {
   const int code = end.timedOut      ? ETIMEDOUT
@@ -58,7 +54,7 @@ Status Attempt::run() {
   }
   if (done || done.error().code == EEXIST) return done;
   if (stop_.raised()) done = fail(ECANCELED, "the build was cancelled");
-  explain(done.error().message.empty() ? describeErrno(done.error().code) : done.error().message);
+  explain(textOf(done.error()));
   return done;
 }
 
@@ -101,8 +97,7 @@ Status Attempt::lostWrites() const {
     if (code == 0 && tmpdir_->native()->space && ::syncfs(root->get()) != 0) code = errno;
   }
   if (code == 0) return {};
-  return fail(code,
-              fmt::format("a write in the build's directory failed: {}", describeErrno(code)));
+  return fail(code, fmt::format("a write in the build's directory failed: {}", errnoText(code)));
 }
 
 Supervised::Spec Attempt::spec() const {
@@ -221,7 +216,7 @@ void Attempt::explain(const std::string& reason) {
     line.insert(0, "\n");
   }
   if (::write(log_.get(), line.data(), line.size()) < 0) {
-    spdlog::warn("{}: the log can't be completed: {}", id_.str(), describeErrno(errno));
+    spdlog::warn("{}: the log can't be completed: {}", id_.str(), errnoText(errno));
   }
 }
 
