@@ -140,7 +140,6 @@ class Clients:
             self.answers[pid] = answer
 
     def work(self, daemon, seed, end, answer):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = 1
         try:
             figures = client(daemon, seed, end, self.stop)
@@ -154,8 +153,10 @@ class Clients:
         """What they counted, all together."""
         figures, end = Figures(), time.monotonic() + seconds
         while self.answers:
-            for pid in [pid for pid in self.answers if os.waitpid(pid, os.WNOHANG) != (0, 0)]:
-                answer = self.answers.pop(pid)
+            for pid in list(self.answers):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+                answer = self.answers.pop(pid)  # at once: who has ended must not be killed
                 check(os.path.exists(answer), "a client died")
                 with open(answer, encoding="utf-8") as text:
                     counts, broken = json.load(text)
