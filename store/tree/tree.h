@@ -257,10 +257,15 @@ class Tree : public std::enable_shared_from_this<Tree> {
     DirectoryRef dir;  // where it is made, own
   };
   Expected<Making> beginMaking(Inode& parent);
+  /// `make`: of the directory's descriptor and a CreateAs; 0, or not with errno set.
+  template <class Make>
+  Expected<Entry> makeNamed(Inode& parent, const std::string& name, const Creator& creator,
+                            Make make);
   Status refuseFrozen() const;
   Expected<Entry> enter(int parentFd, Inode& parent, const std::string& name);
 
-  /// `made`: just now, so that an inode which is known by that number is none that has the name.
+  /// `made`: just now, so that an inode known by that number is of a former file, unless it has
+  /// been looked up by this name meanwhile.
   InodePtr intern(const struct stat& st, Inode* parent, const std::string& name, bool made = false);
   InodePtr find(const BackingId& backing);
   /// The file or directory that is known by what was found on disk.

@@ -189,46 +189,41 @@ Expected<Tree::Making> Tree::beginMaking(Inode& parent) {
   return Making{std::move(*change), std::move(names), std::move(*dir)};
 }
 
-Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
-                                  const Creator& creator) {
-  if (!plainName(name) || S_ISDIR(mode) || S_ISLNK(mode)) return fail(EINVAL);
+template <class Make>
+Expected<Tree::Entry> Tree::makeNamed(Inode& parent, const std::string& name,
+                                      const Creator& creator, Make make) {
+  if (!plainName(name)) return fail(EINVAL);
   const auto making = beginMaking(parent);
   if (!making) return Failure(making.error());
   const DirectoryRef& dir = making->dir;
   {
     const CreateAs as(creator);
-    if (::mknodat(dir.get(), name.c_str(), as.mode(mode), device) != 0) return fail(errno);
+    if (make(dir.get(), as) != 0) return fail(errno);
   }
   dir.changed();
   return enter(dir.get(), parent, name);
+}
+
+Expected<Tree::Entry> Tree::mknod(Inode& parent, const std::string& name, mode_t mode, dev_t device,
+                                  const Creator& creator) {
+  if (S_ISDIR(mode) || S_ISLNK(mode)) return fail(EINVAL);
+  return makeNamed(parent, name, creator, [&](int dir, const CreateAs& as) {
+    return ::mknodat(dir, name.c_str(), as.mode(mode), device);
+  });
 }
 
 Expected<Tree::Entry> Tree::mkdir(Inode& parent, const std::string& name, mode_t mode,
                                   const Creator& creator) {
-  if (!plainName(name)) return fail(EINVAL);
-  const auto making = beginMaking(parent);
-  if (!making) return Failure(making.error());
-  const DirectoryRef& dir = making->dir;
-  {
-    const CreateAs as(creator);
-    if (::mkdirat(dir.get(), name.c_str(), as.mode(mode)) != 0) return fail(errno);
-  }
-  dir.changed();
-  return enter(dir.get(), parent, name);
+  return makeNamed(parent, name, creator, [&](int dir, const CreateAs& as) {
+    return ::mkdirat(dir, name.c_str(), as.mode(mode));
+  });
 }
 
 Expected<Tree::Entry> Tree::symlink(Inode& parent, const std::string& name,
                                     const std::string& target, const Creator& creator) {
-  if (!plainName(name)) return fail(EINVAL);
-  const auto making = beginMaking(parent);
-  if (!making) return Failure(making.error());
-  const DirectoryRef& dir = making->dir;
-  {
-    const CreateAs as(creator);
-    if (::symlinkat(target.c_str(), dir.get(), name.c_str()) != 0) return fail(errno);
-  }
-  dir.changed();
-  return enter(dir.get(), parent, name);
+  return makeNamed(parent, name, creator, [&](int dir, const CreateAs&) {
+    return ::symlinkat(target.c_str(), dir, name.c_str());
+  });
 }
 
 Expected<Tree::Entry> Tree::link(Inode& inode, Inode& parent, const std::string& name) {

@@ -10,6 +10,7 @@
 
 #include "store/store.h"
 #include "tests/support/full_links.h"
+#include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
 
@@ -18,6 +19,7 @@ namespace {
 
 using testing::Editor;
 using testing::entries;
+using testing::id;
 using testing::readFile;
 using testing::splitIn;
 using testing::TempDir;
@@ -57,7 +59,6 @@ class LinksTest : public ::testing::TestWithParam<unsigned> {
       if (name != "a/1") std::filesystem::create_hard_link(root + "/a/1", root + "/" + name);
     }
   }
-  static Id id(const std::string& text) { return *Id::parse(text); }
 
   void leaveLinks(const std::string& file, unsigned free) const {
     testing::leaveLinks(file, free, dir_.path());
