@@ -144,7 +144,7 @@ void use(Store& store) {
     const Id id = *Id::parse(name);
     auto result = store.result(id);
     tells(result);
-    if (result && *result) tells((*result)->open("d/stub", O_RDONLY | O_DIRECTORY));
+    if (result && *result) hasCode((*result)->open("d/stub", O_RDONLY | O_DIRECTORY));
     tells(store.info(id));
     store.touch(id);
   }

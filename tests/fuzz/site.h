@@ -45,6 +45,12 @@ class Bytes {
   std::abort();
 }
 
+/// A failure has a code; on hot paths, where the code says it all, that may be all (error.h).
+template <class T>
+void hasCode(const T& outcome) {
+  if (!outcome && outcome.error().code == 0) broken("an error without a code");
+}
+
 /// A failure says why.
 template <class T>
 void tells(const T& outcome) {
