@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "store/base/fault.h"
 #include "store/make_plain.h"
@@ -16,6 +17,8 @@ namespace {
 
 // How long after a failure (a full disk, most likely) it is tried again.
 constexpr std::chrono::seconds kRetry{30};
+// For so long the processors and the disk are left to whoever waits for the build to end.
+constexpr std::chrono::milliseconds kGrace{10};
 
 /// Nobody waits for this thread: builds come first.
 void yieldToOthers() {
@@ -55,6 +58,7 @@ struct Materializer::Item {
   }
 
   const Id id;
+  const std::chrono::steady_clock::time_point added = std::chrono::steady_clock::now();
   const SharedFiles shared;
   const std::shared_ptr<OnDisk> onDisk;
   std::shared_ptr<Snapshot> snapshot;
@@ -119,6 +123,7 @@ Status Materializer::remove(const Id& id) {
     items_.erase(it);
     std::erase(queue_, item);
     std::erase(failed_, item);
+    idle_.notify_all();
   }
   item->interrupt.raise();
   return {};
@@ -138,8 +143,10 @@ Status Materializer::drain() {
   std::unique_lock lock(mutex_);
   std::move(failed_.begin(), failed_.end(), std::back_inserter(queue_));
   failed_.clear();
+  ++draining_;
   wake_.notify_all();
   idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  --draining_;
   if (failed_.empty()) return {};
   return Failure(failed_.front()->error);
 }
@@ -156,6 +163,9 @@ void Materializer::threadMain() {
       failed_.clear();
     }
     if (stopping_) return;
+    const auto due = queue_.front()->added + kGrace;
+    wake_.wait_until(lock, due, [this] { return stopping_ || draining_ > 0; });
+    if (stopping_ || queue_.empty()) continue;  // it may have been removed
     ItemPtr item = queue_.front();
     queue_.pop_front();
     busy_ = true;

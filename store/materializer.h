@@ -82,6 +82,7 @@ class Materializer {
   std::deque<ItemPtr> queue_;
   std::vector<ItemPtr> failed_;
   bool busy_ = false;
+  int draining_ = 0;  // how many wait
   bool stopping_ = false;
   unsigned next_ = 1;
   std::thread thread_;  // last: it uses the others
