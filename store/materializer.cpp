@@ -55,6 +55,7 @@ struct Materializer::Item {
                 }};
     snapshot->refer(std::move(tree.elsewhere));
     if (tree.links) snapshot->setLinks(std::move(*tree.links));
+    if (tree.over) snapshot->lieOver(std::move(*tree.over));
   }
 
   const Id id;
@@ -216,6 +217,7 @@ Status Materializer::place(const ItemPtr& item, const std::string& name) {
   }
   core_.durability.committed(TreeKind::result, item->id.str());
   item->onDisk->superseded = true;
+  item->snapshot->setLayer(nullptr);  // from now on builds lie over the plain one
   items_.erase(item->id);
   return {};
 }

@@ -45,6 +45,7 @@ class Materializer {
     std::vector<Snapshot::Elsewhere> elsewhere;
     SharedFiles shared;
     std::optional<LinkCounts> links;
+    std::optional<Snapshot::Over> over;
   };
   /// Takes a tree that is recorded in the database, and returns the snapshot that it is.
   std::shared_ptr<Snapshot> add(Tree tree);

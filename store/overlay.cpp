@@ -1,6 +1,7 @@
 #include "store/overlay.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
@@ -64,8 +65,13 @@ std::shared_ptr<const UniqueFd> closedLater(UniqueFd fd, Workers& closers) {
 class MountedOverlay : public Overlay {
  public:
   MountedOverlay(Overlays& overlays, const std::string& name, const std::string& key,
-                 std::shared_ptr<Snapshot> base, Mounted mounted)
-      : overlays_(overlays), name_(name), work_("work." + name), base_(std::move(base)) {
+                 std::shared_ptr<Snapshot> base,
+                 std::vector<std::shared_ptr<const OverlayLayer>> layers, Mounted mounted)
+      : overlays_(overlays),
+        name_(name),
+        work_("work." + name),
+        base_(std::move(base)),
+        layers_(std::move(layers)) {
     seen_ = std::make_shared<View>(closedLater(std::move(mounted.view), overlays.closers_),
                                    overlays.area_, name, key);
     seen_->setNative({overlays.area_.path + "/" + name,
@@ -99,6 +105,7 @@ class MountedOverlay : public Overlay {
   const std::string name_;
   const std::string work_;
   const std::shared_ptr<Snapshot> base_;
+  const std::vector<std::shared_ptr<const OverlayLayer>> layers_;
   std::shared_ptr<View> seen_;
 };
 
@@ -121,7 +128,9 @@ Status Overlays::probe() {
       ::linkat(at, "lower/a", at, "lower/b", 0) != 0) {
     return failErrno("make a file to try an overlay with");
   }
-  auto mounted = mountOverlay(lower->get(), upper->get(), work->get(), true, area.path + "/upper");
+  std::vector<UniqueFd> layers;
+  layers.push_back(std::move(*lower));
+  auto mounted = mountOverlay(layers, upper->get(), work->get(), true, area.path + "/upper");
   if (!mounted) return Failure(mounted.error());
   const int view = mounted->view.get();
   if (::renameat(view, "d", view, "e") != 0) {
@@ -182,25 +191,66 @@ Expected<bool> Overlays::suits(const std::shared_ptr<Snapshot>& base) {
   return plain;
 }
 
-Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const std::string& key,
-                                                  const std::shared_ptr<Snapshot>& base) {
-  // The kernel sees what is on disk: not so the directories that a sealed result has elsewhere.
-  if (!available() || !base->plain()) return std::unique_ptr<Overlay>();
-  auto suited = suits(base);
+/// Null: not with this one. That it can't be made, for whatever reason, costs speed and no more.
+std::shared_ptr<const OverlayLayer> Overlays::layerOf(const std::shared_ptr<Snapshot>& sealed,
+                                                      const Snapshot& base) {
+  const std::lock_guard lock(layersMutex_);
+  if (auto made = sealed->layer()) return made;
+  auto layer =
+      std::make_shared<const OverlayLayer>(area_, trash_, fmt::format("layer.{}", nextLayer_++));
+  const auto made = makeLayer(area_, layer->name(), *sealed, base);
+  if (!made) {
+    spdlog::info("builds on {} go through the mount until it is plain: {}", sealed->key(),
+                 textOf(made.error()));
+  }
+  if (!made || !*made) return nullptr;
+  sealed->setLayer(layer);
+  return layer;
+}
+
+Expected<std::optional<Overlays::Lower>> Overlays::lowerOf(const std::shared_ptr<Snapshot>& base,
+                                                           const FindBase& find) {
+  auto chain = chainOf(base, find);
+  if (!chain) return Failure(chain.error());
+  if (!*chain) return std::optional<Lower>();
+  auto& [sealed, bottom] = **chain;
+  auto suited = suits(bottom);
   if (!suited) return Failure(suited.error());
-  if (!*suited) return std::unique_ptr<Overlay>();
-  auto lower = base->open("", O_RDONLY | O_DIRECTORY);
+  if (!*suited) return std::optional<Lower>();
+  Lower lower;
+  for (size_t i = 0; i < sealed.size(); ++i) {
+    auto layer = layerOf(sealed[i], i + 1 < sealed.size() ? *sealed[i + 1] : *bottom);
+    if (!layer) return std::optional<Lower>();
+    auto root = layer->open();
+    if (!root) return Failure(root.error());
+    lower.roots.push_back(std::move(*root));
+    lower.layers.push_back(std::move(layer));
+  }
+  auto root = bottom->open("", O_RDONLY | O_DIRECTORY);
+  if (!root) return Failure(root.error());
+  lower.roots.push_back(std::move(*root));
+  return lower;
+}
+
+Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const std::string& key,
+                                                  const std::shared_ptr<Snapshot>& base,
+                                                  const FindBase& find) {
+  if (!available()) return std::unique_ptr<Overlay>();
+  auto lower = lowerOf(base, find);
   if (!lower) return Failure(lower.error());
+  if (!*lower) return std::unique_ptr<Overlay>();
   auto upper = makeDirectory(area_, name);
   if (!upper) return Failure(upper.error());
-  if (auto ok = copyAttributes(lower->get(), upper->get()); !ok) return Failure(ok.error());
+  if (auto ok = copyAttributes((*lower)->roots.front().get(), upper->get()); !ok) {
+    return Failure(ok.error());
+  }
   auto work = makeDirectory(area_, "work." + name);
   if (!work) return Failure(work.error());
   // With an index, taking away one name of a file that has several on disk costs a copy of it. In
   // mode hardlink that is every file, so no index if the base has no such files of its own.
   const bool index = base->hasLinks().value_or(true);
   const auto tryMount = [&] {
-    return mountOverlay(lower->get(), upper->get(), work->get(), index, area_.path + "/" + name);
+    return mountOverlay((*lower)->roots, upper->get(), work->get(), index, area_.path + "/" + name);
   };
   auto mounted = tryMount();
   if (!mounted && mounted.error().code == EBUSY) {
@@ -218,7 +268,8 @@ Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const
     if (mounted.error().code == EBUSY) return std::unique_ptr<Overlay>();
     return Failure(mounted.error());
   }
-  return std::make_unique<MountedOverlay>(*this, name, key, base, std::move(*mounted));
+  return std::make_unique<MountedOverlay>(*this, name, key, base, std::move((*lower)->layers),
+                                          std::move(*mounted));
 }
 
 }  // namespace kilnfs

@@ -17,6 +17,7 @@
 
 #include "store/base/workers.h"
 #include "store/layout.h"
+#include "store/overlay_layers.h"
 #include "store/snapshot.h"
 #include "store/trash.h"
 #include "store/workspace.h"
@@ -47,9 +48,10 @@ class Overlays {
 
   /// Over `base` at `name` of the area, which is a new and empty directory and gets the attributes
   /// of the base's root. Null: not with this base, or not here. Blocks for O(size of the base) the
-  /// first time that it is used.
+  /// first time that it is used; of one that is not plain yet, for O(what its build changed).
   Expected<std::unique_ptr<Overlay>> open(const std::string& name, const std::string& key,
-                                          const std::shared_ptr<Snapshot>& base);
+                                          const std::shared_ptr<Snapshot>& base,
+                                          const FindBase& find);
 
  private:
   friend class MountedOverlay;
@@ -58,7 +60,16 @@ class Overlays {
     struct timespec changed = {};
     bool plain = false;  // see overlay_base.h
   };
+  /// What is to be mounted, the top first, and must stay for as long.
+  struct Lower {
+    std::vector<UniqueFd> roots;
+    std::vector<std::shared_ptr<const OverlayLayer>> layers;
+  };
   Status probe();
+  Expected<std::optional<Lower>> lowerOf(const std::shared_ptr<Snapshot>& base,
+                                         const FindBase& find);
+  std::shared_ptr<const OverlayLayer> layerOf(const std::shared_ptr<Snapshot>& sealed,
+                                              const Snapshot& base);
   Expected<bool> suits(const std::shared_ptr<Snapshot>& base);
 
   const Area& area_;
@@ -66,6 +77,8 @@ class Overlays {
   std::mutex mutex_;
   std::optional<bool> available_;           // guarded by mutex_
   std::map<std::string, Checked> checked_;  // guarded by mutex_; by the key of the base
+  std::mutex layersMutex_;                  // held while a layer is made
+  unsigned nextLayer_ = 1;                  // guarded by layersMutex_
   Workers closers_;  // giving a mount up takes the kernel its time; last: its jobs use nothing
 };
 

@@ -17,13 +17,14 @@ namespace {
 
 class Check {
  public:
-  explicit Check(const Snapshot& snapshot) : snapshot_(snapshot) {}
+  Check(const Snapshot& snapshot, bool ownPart) : snapshot_(snapshot), ownPart_(ownPart) {}
 
   Expected<bool> run() {
     todo_.emplace_back();
     while (!todo_.empty()) {
       const std::string path = std::move(todo_.back());
       todo_.pop_back();
+      if (ownPart_ && !snapshot_.isHere(path)) continue;
       auto plain = directory(path);
       if (!plain || !*plain) return plain;
     }
@@ -75,6 +76,7 @@ class Check {
   }
 
   const Snapshot& snapshot_;
+  const bool ownPart_;
   std::vector<std::string> todo_;
   std::vector<char> names_ = std::vector<char>(XATTR_LIST_MAX);
 };
@@ -82,7 +84,11 @@ class Check {
 }  // namespace
 
 Expected<bool> plainToOverlayfs(const Snapshot& snapshot) {
-  return Check(snapshot).run();
+  return Check(snapshot, false).run();
+}
+
+Expected<bool> ownPartPlainToOverlayfs(const Snapshot& snapshot) {
+  return Check(snapshot, true).run();
 }
 
 }  // namespace kilnfs

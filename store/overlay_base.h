@@ -10,5 +10,7 @@ namespace kilnfs {
 /// which it keeps for itself, make the difference. Reads the whole tree, but for the content of
 /// files.
 Expected<bool> plainToOverlayfs(const Snapshot& snapshot);
+/// The same of what is in no other snapshot.
+Expected<bool> ownPartPlainToOverlayfs(const Snapshot& snapshot);
 
 }  // namespace kilnfs

@@ -24,12 +24,17 @@ std::string messages(int context) {
 }
 
 /// The overlay, attached nowhere.
-Expected<UniqueFd> makeOverlay(int lower, int upper, int work, bool index) {
+Expected<UniqueFd> makeOverlay(const std::vector<UniqueFd>& lower, int upper, int work,
+                               bool index) {
   const UniqueFd context(::fsopen("overlay", FSOPEN_CLOEXEC));
   if (!context.valid()) return failErrno("fsopen overlay");
   // By descriptor: no character of a path can be taken for a separator. As text, since the kernel
   // takes a descriptor for itself only since 6.13.
-  const std::string lowerPath = procPath(lower);
+  std::string lowerPath;
+  for (const UniqueFd& layer : lower) {
+    if (!lowerPath.empty()) lowerPath += ':';
+    lowerPath += procPath(layer.get());
+  }
   const std::string upperPath = procPath(upper);
   const std::string workPath = procPath(work);
   const std::pair<const char*, const char*> options[] = {
@@ -77,7 +82,8 @@ Expected<Mounted> attach(int mount, const std::string& at) {
 
 }  // namespace
 
-Expected<Mounted> mountOverlay(int lower, int upper, int work, bool index, const std::string& at) {
+Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, int work, bool index,
+                               const std::string& at) {
   auto mount = makeOverlay(lower, upper, work, index);
   if (!mount) return Failure(mount.error());
   Expected<Mounted> out = fail(EIO);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "store/base/error.h"
 #include "store/base/fd.h"
@@ -15,9 +16,11 @@ struct Mounted {
 };
 
 /// A mount namespace that is a copy of the daemon's, with an overlay at `at` (absolute; often the
-/// upper directory itself) that nobody outside sees. `index`: hard links of the lower directory
-/// stay what they are. Needs CAP_SYS_ADMIN. Ends when the descriptors are closed and no process is
+/// upper directory itself) that nobody outside sees. `lower`: directories, the top first; no more
+/// than their descriptors' names take 255 bytes. `index`: hard links of the lower directories stay
+/// what they are. Needs CAP_SYS_ADMIN. Ends when the descriptors are closed and no process is
 /// in the namespace. Blocks for a moment: makes a thread.
-Expected<Mounted> mountOverlay(int lower, int upper, int work, bool index, const std::string& at);
+Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, int work, bool index,
+                               const std::string& at);
 
 }  // namespace kilnfs

@@ -129,7 +129,8 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
   if (*empty) return openPlain(tmp, key);
   Expected<std::shared_ptr<Workspace>> workspace;
   if (core_.nativeBuilds) {
-    auto opened = core_.overlays.open(tmp, key, *snapshot);
+    auto opened =
+        core_.overlays.open(tmp, key, *snapshot, [this](const Id& below) { return basis(below); });
     if (!opened) return Failure(opened.error());
     overlay = std::move(*opened);
   }

@@ -95,7 +95,7 @@ Status Results::loadSealed(const SealedRow& row) {
   if (!id) return Failure(id.error());
   const Area& area = core_.layout.resultTmp();
   const TreeRoot tree(area.fd.get(), area.path, row.tmp, "");
-  Materializer::Tree out{*id, row.tmp, {}, {}, std::nullopt};
+  Materializer::Tree out{*id, row.tmp, {}, {}, std::nullopt, std::nullopt};
   auto root = idAt(tree, "");
   if (!root) return Failure(root.error());
   for (const uint64_t ino : row.shared) out.shared.insert({ino, root->dev});
@@ -155,6 +155,10 @@ Status Results::savePlain(const Id& id, const std::optional<Id>& base, const std
   if (auto ok = renameInStore(core_.layout.resultTmp(), tmp, core_.layout.result(), id.str());
       !ok) {
     (void)core_.database->removeBuild(id.str());
+    if (ok.error().code == EEXIST && !isDirectory(core_.layout.result(), id.str())) {
+      return fail(ENOTDIR, fmt::format("{}/{} is in the way: it is not a directory",
+                                       core_.layout.result().path, id.str()));
+    }
     return ok;
   }
   faultPoint("result.rename");
@@ -182,7 +186,9 @@ Status Results::saveSealed(const Id& id, const Id& base, Workspace& workspace,
   row.tmp = tmp;
   for (const BackingId& file : sealed->shared) row.shared.push_back(file.ino);
   std::vector<Snapshot::Elsewhere> elsewhere;
+  Snapshot::Over over{base, {}};
   for (Sealed::Stub& stub : sealed->stubs) {
+    over.stubs.emplace(stub.path, stub.snapshot);
     Snapshot::Place place = workspace.cow()->base()->resolve(stub.snapshot);
     row.stubs.push_back({stub.path, resultOf(*place.snapshot), place.path});
     elsewhere.push_back({std::move(stub.path), stub.placeholder, std::move(place), stub.origin});
@@ -194,8 +200,8 @@ Status Results::saveSealed(const Id& id, const Id& base, Workspace& workspace,
   if (auto ok = core_.database->addSealed(row, base.str()); !ok) return ok;
   faultPoint("result.row");
   core_.durability.committed(TreeKind::result, id.str());
-  auto made = materializer_.add(
-      {id, tmp, std::move(elsewhere), std::move(sealed->shared), std::move(sealed->links)});
+  auto made = materializer_.add({id, tmp, std::move(elsewhere), std::move(sealed->shared),
+                                 std::move(sealed->links), std::move(over)});
   known_[id.str()] = made;
   keep(std::move(made));
   return {};

@@ -82,6 +82,16 @@ bool Snapshot::isHere(const std::string& path) const {
   return itemAbove(elsewhere_, path) == elsewhere_.end();
 }
 
+std::shared_ptr<const OverlayLayer> Snapshot::layer() const {
+  const std::shared_lock lock(elsewhereMutex_);
+  return layer_;
+}
+
+void Snapshot::setLayer(std::shared_ptr<const OverlayLayer> layer) {
+  const std::unique_lock lock(elsewhereMutex_);
+  layer_ = std::move(layer);
+}
+
 Status Snapshot::countLinks() const {
   if (counted_) return {};
   auto ok = kilnfs::countLinks(

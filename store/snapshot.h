@@ -26,6 +26,8 @@
 
 namespace kilnfs {
 
+class OverlayLayer;
+
 /// Files with more than one name inside a tree, and how many. The count on disk does not tell:
 /// other snapshots and workspaces may share the inode.
 using LinkCounts = std::unordered_map<BackingId, nlink_t, HashBackingId>;
@@ -67,6 +69,19 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   };
   /// Before anybody else knows of the snapshot: it has been made with these placeholders.
   void refer(std::vector<Elsewhere> directories);
+
+  /// What a sealed result was built over: by path here, the paths in `base` of the directories that
+  /// are still the base's.
+  struct Over {
+    Id base;
+    std::map<std::string, std::string> stubs;
+  };
+  /// Before anybody else knows of the snapshot.
+  void lieOver(Over over) { over_ = std::move(over); }
+  const std::optional<Over>& over() const { return over_; }
+  /// What stands for it as a layer of overlays (overlay_layers.h), once somebody has made that.
+  std::shared_ptr<const OverlayLayer> layer() const;
+  void setLayer(std::shared_ptr<const OverlayLayer> layer);
 
   /// Where the directory `path` really is: here, unless it is (below) one that is elsewhere.
   Place resolve(const std::string& path);
@@ -113,12 +128,15 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   mutable bool counted_ = false;  // guarded by linksMutex_
   mutable LinkCounts links_;      // guarded by linksMutex_
 
+  std::optional<Over> over_;
+
   mutable std::shared_mutex elsewhereMutex_;
   std::atomic<bool> plain_{true};  // written under elsewhereMutex_
   // Guarded by elsewhereMutex_:
   std::map<std::string, Place> elsewhere_;  // by path here
   std::unordered_map<BackingId, BackingId, HashBackingId> placeholders_;
   std::vector<std::shared_ptr<Snapshot>> others_;  // those in elsewhere_, each once
+  std::shared_ptr<const OverlayLayer> layer_;
 };
 
 }  // namespace kilnfs

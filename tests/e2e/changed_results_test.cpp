@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "store/base/fd.h"
 #include "tests/support/mounted_store.h"
 
@@ -147,6 +149,21 @@ TEST_P(ChangedResult, ThatTheKernelKnowsAndSomebodyHasOpen) {
   file.reset();
   directory.reset();
   isToldAndRepaired();
+}
+
+using ResultInTheWay = MountedStore;
+
+TEST_F(ResultInTheWay, AFileWhereAResultIsToBeFailsTheBuild) {
+  start({"mode=copy"});
+  writeFile(store() + "/result/x", "somebody else's");
+  const std::string build = "exec 3<>control; echo 'build x --wait -c true' >&3; cat <&3";
+  const Ran failed = shell(build, mnt());
+  EXPECT_THAT(failed.output, HasSubstr("result/x is in the way: it is not a directory"));
+  EXPECT_EQ(readFile(store() + "/result/x"), "somebody else's");
+  EXPECT_THAT(readFile(store() + "/log/x"), HasSubstr("in the way"));
+  std::filesystem::remove(store() + "/result/x");
+  EXPECT_THAT(shell(build, mnt()).output, HasSubstr("\"state\":\"saved\""));
+  EXPECT_TRUE(exists(mnt("results/x")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Changes, ChangedResult, ::testing::ValuesIn(kChanges),

@@ -47,6 +47,18 @@ class NativeBuild : public ::testing::Test {
     return readFile(builds_->mnt() + "/results/" + path);
   }
 
+  /// The build `id` can't be made plain before letGo(): something is in its way.
+  void holdUp(const std::string& id) { writeFile(inTheWay(id), ""); }
+  void letGo(const std::string& id) {
+    EXPECT_EQ(::unlink(inTheWay(id).c_str()), 0);
+    (void)builds_->kiln("complete-deletes");  // it may have to tell of a former attempt
+    EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+  }
+  std::string inTheWay(const std::string& id) const { return builds_->store() + "/result/" + id; }
+  std::string layers() const {
+    return shell("ls | grep ^layer", builds_->store() + "/result-tmp").output;
+  }
+
   TempDir dir_;
   std::unique_ptr<BuildStore> builds_;
 };
@@ -235,6 +247,77 @@ TEST_F(NativeBuild, AKilledDaemonLeavesNoMountAndTheNextOneCleansUp) {
   start();
   EXPECT_EQ(build("x", "base", "cat f >g; test -d d").status, 0);
   EXPECT_EQ(result("x/g"), "1\n");
+}
+
+// overlayfs can be told of so many layers only.
+TEST_F(NativeBuild, AChainOfAnyLengthCanBeBuiltBeforeAnyOfItIsPlain) {
+  start();
+  ASSERT_EQ(
+      build("base", "", "mkdir -p d/s e; echo s >d/s/f; echo 0 >d/all; echo 0 >gone.0").status, 0);
+  std::string base = "base";
+  for (int i = 1; i <= 13; ++i) {
+    const std::string id = "x" + std::to_string(i);
+    holdUp(id);
+    const std::string n = std::to_string(i);
+    const Ran built = build(id, base,
+                            "stat -f -c %T .; rm gone.*; mv d t; mv e d; mv t e; echo " + n +
+                                " >gone." + n + "; for f in ?/all; do echo " + n + " >>$f; done");
+    ASSERT_EQ(built.status, 0) << built.output;
+    EXPECT_EQ(built.output.find(i <= 10 ? "overlayfs" : "fuseblk"), 0U) << i << built.output;
+    base = id;
+  }
+  const std::string all = "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n";
+  EXPECT_EQ(result("x13/e/all") + result("x13/e/s/f"), all + "s\n");
+  EXPECT_EQ(shell("ls", builds_->mnt() + "/results/x13").output, "d\ne\ngone.13\n");
+  for (int i = 1; i <= 13; ++i) ::unlink(inTheWay("x" + std::to_string(i)).c_str());
+  (void)builds_->kiln("complete-deletes");
+  EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+  EXPECT_EQ(readFile(builds_->store() + "/result/x13/e/all"), all);
+  EXPECT_EQ(layers(), "");
+}
+
+TEST_F(NativeBuild, ABaseThatBecomesPlainMeanwhileIsStillTheSame) {
+  start();
+  ASSERT_EQ(build("base", "", "mkdir -p d/s; echo 1 >d/f; echo 5 >d/s/g; echo 1 >e").status, 0);
+  holdUp("below");
+  ASSERT_EQ(build("below", "base", "mv d D; echo 2 >e; mkdir n; echo 3 >n/own").status, 0);
+  beginWaiting("x", "below", "stat -f -c %T . >type; cat e >seen");
+  letGo("below");
+  EXPECT_EQ(readFile(inTheWay("below") + "/D/f"), "1\n");
+  EXPECT_EQ(readFile(in("x", "D/f")) + readFile(in("x", "D/s/g")), "1\n5\n");
+  EXPECT_EQ(readFile(in("x", "n/own")), "3\n");
+  writeFile(in("x", "D/new"), "4\n");
+  writeFile(in("x", "go.x"), "");
+  ASSERT_EQ(builds_->kiln("wait x").status, 0);
+  EXPECT_EQ(result("x/type") + result("x/seen"), "overlayfs\n2\n");
+  EXPECT_EQ(result("x/D/f") + result("x/D/new") + result("x/n/own"), "1\n4\n3\n");
+  EXPECT_EQ(shell("ls", builds_->mnt() + "/results/below/D").output, "f\ns\n");
+  EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+  EXPECT_EQ(layers(), "");
+}
+
+TEST_F(NativeBuild, AKilledDaemonsLayersGoAndItsResultsStay) {
+  start();
+  ASSERT_EQ(build("base", "", "mkdir -p d/s; echo 1 >d/s/f").status, 0);
+  holdUp("below");
+  ASSERT_EQ(build("below", "base", "mv d D; echo 2 >e").status, 0);
+  beginWaiting("x", "below", "echo $$ >pid");
+  std::ifstream in_(in("x", "pid"));
+  pid_t command = 0;
+  ASSERT_TRUE(in_ >> command);
+  in_.close();
+  EXPECT_EQ(layers(), "layer.1\n");
+  builds_->kill();
+  while (::kill(command, 0) == 0) ::poll(nullptr, 0, 5);
+  start();
+  EXPECT_EQ(builds_->kiln("complete-deletes").status, 1) << "still held up";
+  EXPECT_EQ(layers(), "");
+  // What it lies over is not known any more: through the mount, until it is plain.
+  const Ran before = build("x1", "below", "stat -f -c %T .; cat D/s/f e");
+  EXPECT_EQ(before.output.substr(0, before.output.find("kiln")), "fuseblk\n1\n2\n");
+  letGo("below");
+  const Ran after = build("x2", "below", "stat -f -c %T .; cat D/s/f e");
+  EXPECT_EQ(after.output.substr(0, after.output.find("kiln")), "overlayfs\n1\n2\n");
 }
 
 TEST_F(NativeBuild, AnOutsidersMountsStayOutside) {

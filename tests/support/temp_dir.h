@@ -44,7 +44,12 @@ inline void writeFile(const std::string& path, const std::string& content) {
 inline std::string readFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return "(none)";
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::string text;
+  char piece[1 << 16];
+  while (in.read(piece, sizeof piece) || in.gcount() > 0) {
+    text.append(piece, static_cast<size_t>(in.gcount()));
+  }
+  return text;
 }
 
 inline bool exists(const std::string& path) {
