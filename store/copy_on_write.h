@@ -46,6 +46,11 @@ class CopyOnWrite {
 
   const std::shared_ptr<Snapshot>& base() const { return base_; }
 
+  /// Says, before anybody else knows of it, that the workspace is as overlay_base.h wants it.
+  void setPlainToOverlayfs() { plainToOverlayfs_ = true; }
+  /// If not, nobody has looked.
+  bool plainToOverlayfs() const { return plainToOverlayfs_; }
+
   void addStub(const BackingId& placeholder, Stub stub, const BackingId& origin);
   void removeStub(const BackingId& placeholder);
   /// Of a placeholder or a copy that is gone before anybody has seen it.
@@ -91,6 +96,7 @@ class CopyOnWrite {
   };
 
   const std::shared_ptr<Snapshot> base_;
+  bool plainToOverlayfs_ = false;
   mutable std::shared_mutex mutex_;
   // Guarded by mutex_:
   std::optional<BackingId> root_;  // while it is a stub

@@ -28,6 +28,7 @@ class PlainMaker {
     for (size_t i = 0; i < directories_.size(); ++i) {
       if (auto ok = fill(std::string(directories_[i])); !ok) return ok;
     }
+    if (auto ok = countLinks(); !ok) return ok;
     // Last, since making what is in a directory changes its times, and from the leaves up, since
     // its mode may lock us out.
     for (auto path = directories_.rbegin(); path != directories_.rend(); ++path) {
@@ -36,12 +37,8 @@ class PlainMaker {
     return {};
   }
 
-  /// None once there are copies: counts go by inode numbers, and a copy's is a new one. A link
-  /// keeps its file's.
-  std::optional<LinkCounts> links() const {
-    if (what_.mode == Mode::copy || !copies_.empty()) return std::nullopt;
-    return what_.from.knownLinks();
-  }
+  /// None if they could not be had without a walk.
+  std::optional<LinkCounts> links() { return std::move(links_); }
 
  private:
   Status fill(const std::string& path) {
@@ -184,6 +181,29 @@ class PlainMaker {
     return copyAttributes(from->get(), to->get());
   }
 
+  /// Counts go by inode numbers: a link keeps its file's, and a copy, for which all names stand,
+  /// has one of its own.
+  Status countLinks() {
+    const auto known = what_.from.knownLinks();
+    if (!known) return {};
+    links_.emplace();
+    for (const auto& [id, names] : *known) {
+      const auto copy = copies_.find(id);
+      if (copy == copies_.end()) {
+        links_->emplace(id, names);
+        continue;
+      }
+      const auto in = to_.open(copy->second.directory, O_PATH | O_DIRECTORY);
+      if (!in) return Failure(in.error());
+      struct stat st = {};
+      if (::fstatat(in->get(), copy->second.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return failErrno("stat");
+      }
+      links_->emplace(backingId(st), names);
+    }
+    return {};
+  }
+
   const MakePlain& what_;
   Interrupt& interrupt_;
   const TreeRoot to_;
@@ -192,6 +212,7 @@ class PlainMaker {
   /// Names of files with several that are links to those; of all so far, if linkedKnown_.
   std::unordered_map<BackingId, std::vector<Name>, HashBackingId> linked_;
   bool linkedKnown_ = false;
+  std::optional<LinkCounts> links_;
 };
 
 }  // namespace

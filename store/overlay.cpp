@@ -159,6 +159,7 @@ bool Overlays::available() {
 }
 
 Expected<bool> Overlays::suits(const std::shared_ptr<Snapshot>& base) {
+  if (base->over() && base->over()->plainToOverlayfs) return true;
   auto root = base->open("", O_PATH | O_DIRECTORY);
   if (!root) return Failure(root.error());
   struct stat st = {};
@@ -184,11 +185,21 @@ Expected<bool> Overlays::suits(const std::shared_ptr<Snapshot>& base) {
         "trusted.overlay.*): builds on it go through the mount",
         base->key());
   }
+  remember(*base, st, *plain);
+  return plain;
+}
+
+void Overlays::remember(const Snapshot& base, const struct stat& root, bool plain) {
   const std::lock_guard lock(mutex_);
   constexpr size_t kRemembered = 10000;
   if (checked_.size() > kRemembered) checked_.clear();
-  checked_[base->key()] = {st.st_ino, st.st_ctim, *plain};
-  return plain;
+  checked_[base.key()] = {root.st_ino, root.st_ctim, plain};
+}
+
+void Overlays::takeAsSuited(const Snapshot& result) {
+  const auto root = result.open("", O_PATH | O_DIRECTORY);
+  struct stat st = {};
+  if (root && ::fstat(root->get(), &st) == 0) remember(result, st, true);
 }
 
 /// Null: not with this one. That it can't be made, for whatever reason, costs speed and no more.

@@ -7,6 +7,7 @@
 // with the same outcome is not: then the FUSE workspace serves.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <ctime>
@@ -53,6 +54,10 @@ class Overlays {
                                           const std::shared_ptr<Snapshot>& base,
                                           const FindBase& find);
 
+  /// The plain result is known to be such as overlayfs shows it (overlay_base.h): it is not looked
+  /// through the first time that it is used.
+  void takeAsSuited(const Snapshot& result);
+
  private:
   friend class MountedOverlay;
   struct Checked {
@@ -71,6 +76,7 @@ class Overlays {
   std::shared_ptr<const OverlayLayer> layerOf(const std::shared_ptr<Snapshot>& sealed,
                                               const Snapshot& base);
   Expected<bool> suits(const std::shared_ptr<Snapshot>& base);
+  void remember(const Snapshot& base, const struct stat& root, bool plain);
 
   const Area& area_;
   Trash& trash_;

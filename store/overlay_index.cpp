@@ -105,7 +105,9 @@ Status OverlayIndex::add(const std::string& entry, const Snapshot& base, int bas
   // Its other names are in other results: it is a file like any other.
   if (*names < 2) return {};
   // Here, not by its names: there may be none yet.
-  if (auto ok = stripOverlay(procPath(fd_.get()) + "/" + entry); !ok) return ok;
+  const auto plain = stripOverlay(procPath(fd_.get()) + "/" + entry);
+  if (!plain) return Failure(plain.error());
+  plain_ = plain_ && *plain;
   file.entry = entry;
   file.lower = std::move(*lower);
   byIno_[file.id.ino] = files_.size();

@@ -30,6 +30,8 @@ class OverlayIndex {
   static Expected<OverlayIndex> read(int areaFd, const std::string& work, const Snapshot& base);
 
   bool empty() const { return files_.empty(); }
+  /// Whether the command gave none of them attributes of overlayfs's names.
+  bool plain() const { return plain_; }
   const std::vector<File>& files() const { return files_; }
   /// The index itself.
   int fd() const { return fd_.get(); }
@@ -48,6 +50,7 @@ class OverlayIndex {
 
   UniqueFd fd_;
   std::vector<File> files_;
+  bool plain_ = true;
   std::unordered_map<uint64_t, size_t> byIno_;
   std::unordered_map<BackingId, size_t, HashBackingId> byOrigin_;
 };

@@ -133,7 +133,7 @@ Expected<std::optional<Chain>> chainOf(const std::shared_ptr<Snapshot>& top, con
 
 Expected<bool> makeLayer(const Area& area, const std::string& name, const Snapshot& sealed,
                          const Snapshot& base) {
-  auto plain = ownPartPlainToOverlayfs(sealed);
+  auto plain = sealed.over()->plainToOverlayfs ? true : ownPartPlainToOverlayfs(sealed);
   if (!plain || !*plain) return plain;
   if (::mkdirat(area.fd.get(), name.c_str(), 0700) != 0) {
     return failErrno("make " + area.path + "/" + name);

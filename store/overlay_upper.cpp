@@ -71,10 +71,18 @@ class Translator {
       removeSides();
       return Failure(ok.error());
     }
+    if (plain_ && index_.plain()) cow_->setPlainToOverlayfs();
     return std::move(cow_);
   }
 
  private:
+  Status strip(const std::string& path) {
+    const auto plain = stripOverlay(path);
+    if (!plain) return Failure(plain.error());
+    plain_ = plain_ && *plain;
+    return {};
+  }
+
   Expected<UniqueFd> openDirectory(int at, const std::string& name) const {
     UniqueFd fd(::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid()) return failErrno("open " + inQuotes(name));
@@ -89,7 +97,7 @@ class Translator {
     struct stat to = {};
     if (::fstat(origin->get(), &from) != 0 || ::fstat(root, &to) != 0) return failErrno("stat");
     cow_->addStub(backingId(to), {"", true}, base_->standsFor(backingId(from)));
-    return stripOverlay(pathTo(root));
+    return strip(pathTo(root));
   }
 
   /// One directory of the upper layer, over the base's directory `lower`, if any.
@@ -106,7 +114,7 @@ class Translator {
     if (lower) {
       if (auto ok = complete(fd, path, *lower, covered); !ok) return ok;
     }
-    if (auto ok = stripOverlay(at); !ok) return ok;
+    if (auto ok = strip(at); !ok) return ok;
     // Making it complete is no change that anybody asked for.
     const struct timespec times[2] = {before.st_atim, before.st_mtim};
     if (::futimens(fd, times) != 0) return failErrno("set times");
@@ -135,7 +143,7 @@ class Translator {
       return walk(child->get(), below(path, entry.name), *under, *entries);
     }
     if (index_.addName(entry.ino, path, entry.name)) return {};
-    return stripOverlay(at + "/" + entry.name);
+    return strip(at + "/" + entry.name);
   }
 
   /// The base's directory that a directory of the upper layer is merged with. That it can't be told
@@ -312,6 +320,7 @@ class Translator {
   std::unique_ptr<CopyOnWrite> cow_;
   OverlayIndex index_;
   std::vector<std::string> sides_;
+  bool plain_ = true;  // so far
 };
 
 }  // namespace

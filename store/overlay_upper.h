@@ -17,10 +17,11 @@ struct UpperDirectory {
 };
 
 /// Makes the upper directory, in place, what store/copy_on_write.h describes: each directory in it
-/// complete, stubs for what is still the base's, no trace of the overlay. Nobody changes the
-/// overlay any more. Blocks for O(what was changed); where names of a file that has several, and
-/// was changed, are in directories that were not, the base's directories are read as well. After a
-/// failure the directory is only good for the trash.
+/// complete, stubs for what is still the base's, no trace of the overlay. As the base is plain to
+/// overlayfs (overlay_base.h), so is this, unless the command gave it attributes. Nobody changes
+/// the overlay any more. Blocks for O(what was changed); where names of a file that has several,
+/// and was changed, are in directories that were not, the base's directories are read as well.
+/// After a failure the directory is only good for the trash.
 Expected<std::unique_ptr<CopyOnWrite>> translateUpper(const UpperDirectory& upper,
                                                       const std::shared_ptr<Snapshot>& base);
 

@@ -34,7 +34,7 @@ Expected<std::optional<std::string>> overlayAttribute(const std::string& path, c
   return Failure(value.error());
 }
 
-Status stripOverlay(const std::string& path) {
+Expected<bool> stripOverlay(const std::string& path) {
   // The common case is that there is none: one call.
   char few[1024];
   ssize_t size = ::llistxattr(path.c_str(), few, sizeof few);
@@ -66,7 +66,7 @@ Status stripOverlay(const std::string& path) {
       return failErrno("set attribute " + own);
     }
   }
-  return {};
+  return escaped.empty();
 }
 
 }  // namespace kilnfs

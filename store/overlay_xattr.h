@@ -12,7 +12,8 @@ namespace kilnfs {
 Expected<std::optional<std::string>> overlayAttribute(const std::string& path, const char* name);
 
 /// Takes away what overlayfs has set on `path` for itself. An attribute of such a name that the
-/// command has set is kept by overlayfs under another name: it gets its own back.
-Status stripOverlay(const std::string& path);
+/// command has set is kept by overlayfs under another name: it gets its own back. Whether there
+/// was none such.
+Expected<bool> stripOverlay(const std::string& path);
 
 }  // namespace kilnfs

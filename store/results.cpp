@@ -174,6 +174,7 @@ void Results::keep(std::shared_ptr<Snapshot> snapshot) {
 void Results::placed(const Id& id, const Snapshot& sealed, std::optional<LinkCounts> links) {
   core_.manifests.recordLater(id);
   auto now = open(id);
+  if (sealed.over() && sealed.over()->plainToOverlayfs) core_.overlays.takeAsSuited(*now);
   const std::lock_guard lock(mutex_);
   std::erase_if(recent_, [&](const auto& kept) { return kept.get() == &sealed; });
   if (!links || !isDirectory(core_.layout.result(), id.str())) return;

@@ -75,6 +75,7 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   struct Over {
     Id base;
     std::map<std::string, std::string> stubs;
+    bool plainToOverlayfs = false;  // see CopyOnWrite
   };
   /// Before anybody else knows of the snapshot.
   void lieOver(Over over) { over_ = std::move(over); }

@@ -184,6 +184,8 @@ TEST_P(BothWays, EveryCaseOnOneThatIsNotPlainYet) {
     (void)native_->kiln("complete-deletes");  // those below still can't be made plain
     EXPECT_TRUE(exists(native_->store() + "/result/" + id + ".on/."));
     expectSame(result(*native_, id + ".on"), sealed);
+    EXPECT_EQ(buildBoth(id + ".plain", id, std::string("stat -f -c %T .\n") + kMore),
+              theirs ? "fuseblk" : "overlayfs");
   }
   for (const char* id : {"away", "back"}) letGo(id);
   (void)native_->kiln("complete-deletes");  // which tells that it failed before

@@ -129,6 +129,30 @@ TEST_P(MaterializerTest, ListingsAndLookupsOfASealedResultAgree) {
   }
 }
 
+TEST_P(MaterializerTest, LinksAreKnownWithoutAWalkOnceItIsPlain) {
+  ASSERT_TRUE((*store_->result(id("base")))->hasLinks());  // of what is imported somebody counts
+  ASSERT_TRUE(build("x", "base", [](Editor& e) {
+    e.write("own", "linked");
+    e.mkdir("n");
+    e.link("own", "n/1");
+    e.link("own", "n/2");
+    e.remove("b/linked");
+    e.link("a/deep/also", "third");
+    e.link("a/deep/also", "n/fourth");
+  }));
+  ASSERT_TRUE(settle());
+  const auto known = (*store_->result(id("x")))->knownLinks();
+  ASSERT_TRUE(known);
+  EXPECT_EQ(known->size(), 2U);
+  for (const auto& [path, names] : {std::pair("x/n/2", 3U), std::pair("x/third", 3U)}) {
+    struct stat st = {};
+    ASSERT_EQ(::lstat(result(path).c_str(), &st), 0);
+    const auto found = known->find(backingId(st));
+    ASSERT_NE(found, known->end()) << path;
+    EXPECT_EQ(found->second, names) << path;
+  }
+}
+
 TEST_P(MaterializerTest, ResultsAreBuiltOnSealedOnes) {
   for (const char* name : {"x", "y", "z"}) holdUp(name);
   ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/file", "x"); }));
