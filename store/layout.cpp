@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -28,11 +29,13 @@ Status keepOthersOut(const Area& area) {
   return {};
 }
 
-/// The trees made here have nothing to do with each other. ext4 puts each where it has most room
+/// What is made here has no access list but its own, and the trees have nothing to do with each
+/// other. ext4 puts each where it has most room
 /// then, as it does with the directories of its root, and not where another was deleted just now:
 /// it does not use an inode again for half a minute, and looks at each of those when it makes a
 /// file. Other file systems have no such mark.
-void spreadTrees(const Area& area) {
+void prepareForTrees(const Area& area) {
+  (void)::fremovexattr(area.fd.get(), "system.posix_acl_default");
   int flags = 0;
   if (::ioctl(area.fd.get(), FS_IOC_GETFLAGS, &flags) != 0) return;
   if ((flags & FS_TOPDIR_FL) != 0) return;
@@ -116,7 +119,7 @@ Expected<Layout> Layout::open(const std::string& root, bool usersWorkHere) {
   if (::faccessat(layout.state_.fd.get(), ".", W_OK, AT_EACCESS) != 0) {
     return failErrno(fmt::format("{} is not writable", layout.state_.path));
   }
-  for (const Area* area : {&layout.resultTmp_, &layout.cacheTmp_}) spreadTrees(*area);
+  for (const Area* area : {&layout.resultTmp_, &layout.cacheTmp_}) prepareForTrees(*area);
   return layout;
 }
 

@@ -17,7 +17,8 @@ class PlainMaker {
   PlainMaker(const MakePlain& what, Interrupt& interrupt)
       : what_(what),
         interrupt_(interrupt),
-        to_(what.area.fd.get(), what.area.path, what.name, what.from.key()) {}
+        to_(what.area.fd.get(), what.area.path, what.name, what.from.key()),
+        known_(what.from.knownLinks()) {}
 
   Status make() {
     if (::mkdirat(what_.area.fd.get(), what_.name.c_str(), 0700) != 0) {
@@ -67,6 +68,7 @@ class PlainMaker {
 
   Status fillFile(int from, int to, const std::string& path, const std::string& name,
                   const struct stat& st, const Snapshot::Place& place) {
+    if (known_ && known_->count(backingId(st)) != 0) ++met_[backingId(st)];
     const bool here = place.snapshot.get() == &what_.from;
     const bool own = here && what_.shared.count(backingId(st)) == 0;
     return own || what_.mode != Mode::copy ? linkOrCopy(from, to, path, name, st)
@@ -184,10 +186,10 @@ class PlainMaker {
   /// Counts go by inode numbers: a link keeps its file's, and a copy, for which all names stand,
   /// has one of its own.
   Status countLinks() {
-    const auto known = what_.from.knownLinks();
-    if (!known) return {};
+    if (!known_) return {};
     links_.emplace();
-    for (const auto& [id, names] : *known) {
+    for (const auto& [id, names] : met_) {
+      if (names < 2) continue;
       const auto copy = copies_.find(id);
       if (copy == copies_.end()) {
         links_->emplace(id, names);
@@ -212,6 +214,8 @@ class PlainMaker {
   /// Names of files with several that are links to those; of all so far, if linkedKnown_.
   std::unordered_map<BackingId, std::vector<Name>, HashBackingId> linked_;
   bool linkedKnown_ = false;
+  const std::optional<LinkCounts> known_;  // the snapshot's, or those of what it was made from
+  LinkCounts met_;                         // of these
   std::optional<LinkCounts> links_;
 };
 

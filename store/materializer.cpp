@@ -121,6 +121,7 @@ Status Materializer::remove(const Id& id) {
                                it->second->snapshot.get());
     if (!ok) return ok;
     item = std::move(it->second);
+    item->snapshot->setLayer(nullptr);
     items_.erase(it);
     std::erase(queue_, item);
     std::erase(failed_, item);
@@ -164,6 +165,7 @@ void Materializer::threadMain() {
       failed_.clear();
     }
     if (stopping_) return;
+    if (queue_.empty()) continue;  // what had failed was deleted
     const auto due = queue_.front()->added + kGrace;
     wake_.wait_until(lock, due, [this] { return stopping_ || draining_ > 0; });
     if (stopping_ || queue_.empty()) continue;  // it may have been removed

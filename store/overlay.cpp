@@ -219,12 +219,10 @@ std::shared_ptr<const OverlayLayer> Overlays::layerOf(const std::shared_ptr<Snap
   return layer;
 }
 
-Expected<std::optional<Overlays::Lower>> Overlays::lowerOf(const std::shared_ptr<Snapshot>& base,
-                                                           const FindBase& find) {
-  auto chain = chainOf(base, find);
-  if (!chain) return Failure(chain.error());
-  if (!*chain) return std::optional<Lower>();
-  auto& [sealed, bottom] = **chain;
+Expected<std::optional<Overlays::Lower>> Overlays::lowerOf(const std::shared_ptr<Snapshot>& base) {
+  const auto chain = chainOf(base);
+  if (!chain) return std::optional<Lower>();
+  const auto& [sealed, bottom] = *chain;
   auto suited = suits(bottom);
   if (!suited) return Failure(suited.error());
   if (!*suited) return std::optional<Lower>();
@@ -244,10 +242,9 @@ Expected<std::optional<Overlays::Lower>> Overlays::lowerOf(const std::shared_ptr
 }
 
 Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const std::string& key,
-                                                  const std::shared_ptr<Snapshot>& base,
-                                                  const FindBase& find) {
+                                                  const std::shared_ptr<Snapshot>& base) {
   if (!available()) return std::unique_ptr<Overlay>();
-  auto lower = lowerOf(base, find);
+  auto lower = lowerOf(base);
   if (!lower) return Failure(lower.error());
   if (!*lower) return std::unique_ptr<Overlay>();
   auto upper = makeDirectory(area_, name);
@@ -277,6 +274,11 @@ Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const
     (void)removeTree(area_.fd.get(), "work." + name);
     // Somebody has a file of that build open.
     if (mounted.error().code == EBUSY) return std::unique_ptr<Overlay>();
+    if (!(*lower)->layers.empty()) {
+      spdlog::info("builds on {} go through the mount until it is plain: {}", base->key(),
+                   mounted.error().message);
+      return std::unique_ptr<Overlay>();
+    }
     return Failure(mounted.error());
   }
   return std::make_unique<MountedOverlay>(*this, name, key, base, std::move((*lower)->layers),

@@ -48,11 +48,11 @@ class Overlays {
   bool available();
 
   /// Over `base` at `name` of the area, which is a new and empty directory and gets the attributes
-  /// of the base's root. Null: not with this base, or not here. Blocks for O(size of the base) the
-  /// first time that it is used; of one that is not plain yet, for O(what its build changed).
+  /// of the base's root. Null: not with this base, or not here. Blocks for O(what the builds
+  /// changed of what it lies over and is not plain yet); for O(size of the base) the first time,
+  /// unless that was built past the mount and the counts of its links are known.
   Expected<std::unique_ptr<Overlay>> open(const std::string& name, const std::string& key,
-                                          const std::shared_ptr<Snapshot>& base,
-                                          const FindBase& find);
+                                          const std::shared_ptr<Snapshot>& base);
 
   /// The plain result is known to be such as overlayfs shows it (overlay_base.h): it is not looked
   /// through the first time that it is used.
@@ -71,8 +71,7 @@ class Overlays {
     std::vector<std::shared_ptr<const OverlayLayer>> layers;
   };
   Status probe();
-  Expected<std::optional<Lower>> lowerOf(const std::shared_ptr<Snapshot>& base,
-                                         const FindBase& find);
+  Expected<std::optional<Lower>> lowerOf(const std::shared_ptr<Snapshot>& base);
   std::shared_ptr<const OverlayLayer> layerOf(const std::shared_ptr<Snapshot>& sealed,
                                               const Snapshot& base);
   Expected<bool> suits(const std::shared_ptr<Snapshot>& base);

@@ -15,8 +15,8 @@
 namespace kilnfs {
 namespace {
 
-// The kernel takes at most 255 bytes of names for all layers at once.
-constexpr size_t kMostLayers = 10;
+// With the one that is plain: the kernel takes at most 255 bytes of names for all layers at once.
+constexpr size_t kMostSealed = 10;
 
 Status setOverlayAttribute(int directory, const char* name, const std::string& value) {
   if (::setxattr(procPath(directory).c_str(), name, value.data(), value.size(), 0) != 0) {
@@ -115,18 +115,18 @@ Expected<UniqueFd> OverlayLayer::open() const {
   return TreeRoot(area_.fd.get(), area_.path, name_, "").open("", O_RDONLY | O_DIRECTORY);
 }
 
-Expected<std::optional<Chain>> chainOf(const std::shared_ptr<Snapshot>& top, const FindBase& find) {
+std::optional<Chain> chainOf(const std::shared_ptr<Snapshot>& top) {
   Chain chain;
   chain.bottom = top;
   while (!chain.bottom->plain()) {
     const auto& over = chain.bottom->over();
-    if (!over || chain.sealed.size() + 1 == kMostLayers) return std::optional<Chain>();
-    auto base = find(over->base);
-    if (!base) return Failure(base.error());
-    if (!*base) return std::optional<Chain>();
-    // Nothing in it was changed: it is its base.
-    if (over->stubs.count("") == 0) chain.sealed.push_back(chain.bottom);
-    chain.bottom = std::move(*base);
+    if (!over) return std::nullopt;
+    // Without own directories it is its base.
+    if (over->stubs.count("") == 0) {
+      if (chain.sealed.size() == kMostSealed) return std::nullopt;
+      chain.sealed.push_back(chain.bottom);
+    }
+    chain.bottom = over->base;
   }
   return chain;
 }

@@ -9,7 +9,6 @@
 // it is plain, or has a layer in the same way.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -40,18 +39,16 @@ class OverlayLayer {
   const std::string name_;
 };
 
-/// The base that results were built over, by its id; null: there is no such result.
-using FindBase = std::function<Expected<std::shared_ptr<Snapshot>>(const Id&)>;
-
 /// Results each of which lies over the next one.
 struct Chain {
   std::vector<std::shared_ptr<Snapshot>> sealed;  // not plain, with own directories; the top first
   std::shared_ptr<Snapshot> bottom;               // plain
 };
 
-/// What `top` lies over. Nothing: it is not known (it was sealed by a former session), or there are
-/// more than overlayfs can be told of.
-Expected<std::optional<Chain>> chainOf(const std::shared_ptr<Snapshot>& top, const FindBase& find);
+/// What `top` lies over: the trees that it was built over, which stay on disk for it, and not those
+/// that have taken their places since and have other files. Nothing: it is not known (it was sealed
+/// by a former session), or there are more than overlayfs can be told of.
+std::optional<Chain> chainOf(const std::shared_ptr<Snapshot>& top);
 
 /// Makes the directory `name`, which must not exist, in `area` the layer of `sealed`, a result that
 /// lies over `base`. False: it holds what overlayfs keeps for itself (overlay_base.h). Blocks for

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <optional>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "store/copy_node.h"
@@ -143,7 +144,13 @@ class Translator {
       return walk(child->get(), below(path, entry.name), *under, *entries);
     }
     if (index_.addName(entry.ino, path, entry.name)) return {};
-    return strip(at + "/" + entry.name);
+    // By each of its names, but what it was given back must stay.
+    if (restored_.count(entry.ino) != 0) return {};
+    const bool before = std::exchange(plain_, true);
+    auto ok = strip(at + "/" + entry.name);
+    if (!plain_) restored_.insert(entry.ino);
+    plain_ = plain_ && before;
+    return ok;
   }
 
   /// The base's directory that a directory of the upper layer is merged with. That it can't be told
@@ -321,6 +328,7 @@ class Translator {
   OverlayIndex index_;
   std::vector<std::string> sides_;
   bool plain_ = true;  // so far
+  std::unordered_set<uint64_t> restored_;
 };
 
 }  // namespace

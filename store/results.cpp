@@ -129,8 +129,7 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
   if (*empty) return openPlain(tmp, key);
   Expected<std::shared_ptr<Workspace>> workspace;
   if (core_.nativeBuilds) {
-    auto opened =
-        core_.overlays.open(tmp, key, *snapshot, [this](const Id& below) { return basis(below); });
+    auto opened = core_.overlays.open(tmp, key, *snapshot);
     if (!opened) return Failure(opened.error());
     overlay = std::move(*opened);
   }

@@ -186,7 +186,7 @@ Status Results::saveSealed(const Id& id, const Id& base, Workspace& workspace,
   row.tmp = tmp;
   for (const BackingId& file : sealed->shared) row.shared.push_back(file.ino);
   std::vector<Snapshot::Elsewhere> elsewhere;
-  Snapshot::Over over{base, {}, workspace.cow()->plainToOverlayfs()};
+  Snapshot::Over over{workspace.cow()->base(), {}, workspace.cow()->plainToOverlayfs()};
   for (Sealed::Stub& stub : sealed->stubs) {
     over.stubs.emplace(stub.path, stub.snapshot);
     Snapshot::Place place = workspace.cow()->base()->resolve(stub.snapshot);

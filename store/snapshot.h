@@ -73,7 +73,7 @@ class Snapshot : public TreeRoot, public std::enable_shared_from_this<Snapshot> 
   /// What a sealed result was built over: by path here, the paths in `base` of the directories that
   /// are still the base's.
   struct Over {
-    Id base;
+    std::shared_ptr<Snapshot> base;  // as it was then: the files that are still its own are these
     std::map<std::string, std::string> stubs;
     bool plainToOverlayfs = false;  // see CopyOnWrite
   };

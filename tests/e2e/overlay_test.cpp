@@ -60,7 +60,8 @@ constexpr Case kCases[] = {
      "setfattr -n trusted.more -v x b; setfattr -n user.n -v 1 b/f1 a/deep/er"},
     {"attributes that overlays use",
      "setfattr -n trusted.overlay.opaque -v y a; setfattr -n trusted.overlay.foo -v bar a/f1;"
-     "mkdir n; setfattr -n trusted.overlay.redirect -v /b n; echo x >n/x"},
+     "mkdir n; setfattr -n trusted.overlay.redirect -v /b n; echo x >n/x;"
+     "echo 2 >n/2; setfattr -n trusted.overlay.two -v names n/2; ln n/2 n/3; ln n/2 b/4"},
     {"access lists",
      "setfacl -m u:55:r a/f1; setfacl -b a/f3; echo x >b/one/new; mkdir b/one/d;"
      "setfacl -m d:g:77:rx a/deep; mkdir a/deep/inherits"},
@@ -193,6 +194,23 @@ TEST_P(BothWays, EveryCaseOnOneThatIsNotPlainYet) {
   EXPECT_EQ(done.status, 0) << done.output;
   EXPECT_EQ(shell("ls | grep ^layer", native_->store() + "/result-tmp").output, "");
   expectSame(result(*native_, "back"), back);
+}
+
+// In mode copy it has other files then than those that the result over it was built with.
+TEST_P(BothWays, OnOneWhoseBaseHasBecomePlainMeanwhile) {
+  for (const char* id : {"below", "above"}) holdUp(id);
+  buildBoth("below", "base", "echo n >n");
+  buildBoth("above", "below", "echo m >m; echo k >b/k");
+  letGo("below");
+  (void)native_->kiln("complete-deletes");
+  ASSERT_TRUE(exists(native_->store() + "/result/below/n"));
+  EXPECT_EQ(buildBoth("x", "above", R"(stat -f -c %T .; echo more >>a/l1; echo more >>c/x2
+    echo more >>b/two/t3; rm a/deep/t1; cat a/l? b/x1 c/x2 a/deep/er/t2 >seen)"),
+            "overlayfs");
+  letGo("above");
+  (void)native_->kiln("complete-deletes");
+  EXPECT_EQ(native_->kiln("complete-deletes").status, 0);
+  expectSame(result(*native_, "x"), result(*mounted_, "x"));
 }
 
 TEST_P(BothWays, WithoutABaseToo) {

@@ -263,7 +263,7 @@ TEST_F(NativeBuild, AChainOfAnyLengthCanBeBuiltBeforeAnyOfItIsPlain) {
                             "stat -f -c %T .; rm gone.*; mv d t; mv e d; mv t e; echo " + n +
                                 " >gone." + n + "; for f in ?/all; do echo " + n + " >>$f; done");
     ASSERT_EQ(built.status, 0) << built.output;
-    EXPECT_EQ(built.output.find(i <= 10 ? "overlayfs" : "fuseblk"), 0U) << i << built.output;
+    EXPECT_EQ(built.output.find(i <= 11 ? "overlayfs" : "fuseblk"), 0U) << i << built.output;
     base = id;
   }
   const std::string all = "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n";
@@ -294,6 +294,26 @@ TEST_F(NativeBuild, ABaseThatBecomesPlainMeanwhileIsStillTheSame) {
   EXPECT_EQ(shell("ls", builds_->mnt() + "/results/below/D").output, "f\ns\n");
   EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
   EXPECT_EQ(layers(), "");
+}
+
+TEST_F(NativeBuild, ALayerGoesWithItsResult) {
+  start();
+  ASSERT_EQ(build("base", "", "mkdir -p d/s; echo 1 >d/s/f").status, 0);
+  holdUp("x");
+  ASSERT_EQ(build("x", "base", "echo 2 >d/own").status, 0);
+  ASSERT_EQ(build("y", "x", "echo 3 >d/own").status, 0);
+  EXPECT_EQ(layers(), "layer.1\n");
+  const UniqueFd held(::open((builds_->mnt() + "/results/x/d/own").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(held.valid());
+  for (const char* id : {"y", "x"}) {
+    ASSERT_EQ(builds_->kiln(std::string("delete ") + id).status, 0);
+  }
+  ::unlink(inTheWay("x").c_str());
+  EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+  EXPECT_EQ(layers(), "");
+  char c = 0;
+  EXPECT_EQ(::pread(held.get(), &c, 1, 0), 1);
+  EXPECT_EQ(c, '2');
 }
 
 TEST_F(NativeBuild, AKilledDaemonsLayersGoAndItsResultsStay) {
