@@ -5,8 +5,6 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include <algorithm>
-
 #include "store/base/directory_names.h"
 #include "store/copy_node.h"
 #include "store/overlay_base.h"
