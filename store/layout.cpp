@@ -30,15 +30,13 @@ Status keepOthersOut(const Area& area) {
 }
 
 /// What is made here has no access list but its own, and the trees have nothing to do with each
-/// other. ext4 puts each where it has most room
-/// then, as it does with the directories of its root, and not where another was deleted just now:
-/// it does not use an inode again for half a minute, and looks at each of those when it makes a
-/// file. Other file systems have no such mark.
+/// other: ext4 puts each where it has most room then, as it does with the directories of its root,
+/// and not where another was deleted just now. It does not use an inode again for half a minute,
+/// and looks at each of those when it makes a file. Other file systems have no such mark.
 void prepareForTrees(const Area& area) {
   (void)::fremovexattr(area.fd.get(), "system.posix_acl_default");
   int flags = 0;
   if (::ioctl(area.fd.get(), FS_IOC_GETFLAGS, &flags) != 0) return;
-  if ((flags & FS_TOPDIR_FL) != 0) return;
   flags |= FS_TOPDIR_FL;
   (void)::ioctl(area.fd.get(), FS_IOC_SETFLAGS, &flags);
 }

@@ -9,7 +9,6 @@
 #include <cstring>
 #include <optional>
 #include <unordered_set>
-#include <utility>
 #include <vector>
 
 #include "store/copy_node.h"
@@ -77,11 +76,11 @@ class Translator {
   }
 
  private:
-  Status strip(const std::string& path) {
-    const auto plain = stripOverlay(path);
-    if (!plain) return Failure(plain.error());
-    plain_ = plain_ && *plain;
-    return {};
+  /// stripOverlay of what is to be a part of the tree.
+  Expected<bool> strip(const std::string& path) {
+    auto plain = stripOverlay(path);
+    plain_ = plain_ && plain.value_or(false);
+    return plain;
   }
 
   Expected<UniqueFd> openDirectory(int at, const std::string& name) const {
@@ -98,7 +97,8 @@ class Translator {
     struct stat to = {};
     if (::fstat(origin->get(), &from) != 0 || ::fstat(root, &to) != 0) return failErrno("stat");
     cow_->addStub(backingId(to), {"", true}, base_->standsFor(backingId(from)));
-    return strip(pathTo(root));
+    if (auto ok = strip(pathTo(root)); !ok) return Failure(ok.error());
+    return {};
   }
 
   /// One directory of the upper layer, over the base's directory `lower`, if any.
@@ -115,7 +115,7 @@ class Translator {
     if (lower) {
       if (auto ok = complete(fd, path, *lower, covered); !ok) return ok;
     }
-    if (auto ok = strip(at); !ok) return ok;
+    if (auto ok = strip(at); !ok) return Failure(ok.error());
     // Making it complete is no change that anybody asked for.
     const struct timespec times[2] = {before.st_atim, before.st_mtim};
     if (::futimens(fd, times) != 0) return failErrno("set times");
@@ -146,11 +146,10 @@ class Translator {
     if (index_.addName(entry.ino, path, entry.name)) return {};
     // By each of its names, but what it was given back must stay.
     if (restored_.count(entry.ino) != 0) return {};
-    const bool before = std::exchange(plain_, true);
-    auto ok = strip(at + "/" + entry.name);
-    if (!plain_) restored_.insert(entry.ino);
-    plain_ = plain_ && before;
-    return ok;
+    const auto plain = strip(at + "/" + entry.name);
+    if (!plain) return Failure(plain.error());
+    if (!*plain) restored_.insert(entry.ino);
+    return {};
   }
 
   /// The base's directory that a directory of the upper layer is merged with. That it can't be told

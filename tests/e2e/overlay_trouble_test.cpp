@@ -47,14 +47,15 @@ class NativeBuild : public ::testing::Test {
     return readFile(builds_->mnt() + "/results/" + path);
   }
 
-  /// The build `id` can't be made plain before letGo(): something is in its way.
-  void holdUp(const std::string& id) { writeFile(inTheWay(id), ""); }
-  void letGo(const std::string& id) {
-    EXPECT_EQ(::unlink(inTheWay(id).c_str()), 0);
-    (void)builds_->kiln("complete-deletes");  // it may have to tell of a former attempt
-    EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+  /// Kills the daemon, and waits for the end of the command, which has written its pid.
+  void killDuring(const std::string& id) {
+    std::ifstream in_(in(id, "pid"));
+    pid_t command = 0;
+    ASSERT_TRUE(in_ >> command);
+    in_.close();
+    builds_->kill();
+    while (::kill(command, 0) == 0) ::poll(nullptr, 0, 5);
   }
-  std::string inTheWay(const std::string& id) const { return builds_->store() + "/result/" + id; }
   std::string layers() const {
     return shell("ls | grep ^layer", builds_->store() + "/result-tmp").output;
   }
@@ -236,12 +237,7 @@ TEST_F(NativeBuild, AKilledDaemonLeavesNoMountAndTheNextOneCleansUp) {
   start();
   ASSERT_EQ(build("base", "", "echo 1 >f; mkdir d").status, 0);
   beginWaiting("x", "base", "echo 2 >f; mv d e; echo $$ >pid");
-  std::ifstream in_(in("x", "pid"));
-  pid_t command = 0;
-  ASSERT_TRUE(in_ >> command);
-  in_.close();
-  builds_->kill();
-  while (::kill(command, 0) == 0) ::poll(nullptr, 0, 5);
+  ASSERT_NO_FATAL_FAILURE(killDuring("x"));
   EXPECT_GT(entries(here() + "/store/result-tmp"), 0U);
   EXPECT_EQ(mountsBelow(here()), std::vector{here() + "/mnt"}) << "a mount of the build is left";
   start();
@@ -257,7 +253,7 @@ TEST_F(NativeBuild, AChainOfAnyLengthCanBeBuiltBeforeAnyOfItIsPlain) {
   std::string base = "base";
   for (int i = 1; i <= 13; ++i) {
     const std::string id = "x" + std::to_string(i);
-    holdUp(id);
+    builds_->holdUp(id);
     const std::string n = std::to_string(i);
     const Ran built = build(id, base,
                             "stat -f -c %T .; rm gone.*; mv d t; mv e d; mv t e; echo " + n +
@@ -269,9 +265,8 @@ TEST_F(NativeBuild, AChainOfAnyLengthCanBeBuiltBeforeAnyOfItIsPlain) {
   const std::string all = "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n";
   EXPECT_EQ(result("x13/e/all") + result("x13/e/s/f"), all + "s\n");
   EXPECT_EQ(shell("ls", builds_->mnt() + "/results/x13").output, "d\ne\ngone.13\n");
-  for (int i = 1; i <= 13; ++i) ::unlink(inTheWay("x" + std::to_string(i)).c_str());
-  (void)builds_->kiln("complete-deletes");
-  EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
+  for (int i = 1; i <= 13; ++i) builds_->letGo("x" + std::to_string(i));
+  builds_->settle();
   EXPECT_EQ(readFile(builds_->store() + "/result/x13/e/all"), all);
   EXPECT_EQ(layers(), "");
 }
@@ -279,11 +274,12 @@ TEST_F(NativeBuild, AChainOfAnyLengthCanBeBuiltBeforeAnyOfItIsPlain) {
 TEST_F(NativeBuild, ABaseThatBecomesPlainMeanwhileIsStillTheSame) {
   start();
   ASSERT_EQ(build("base", "", "mkdir -p d/s; echo 1 >d/f; echo 5 >d/s/g; echo 1 >e").status, 0);
-  holdUp("below");
+  builds_->holdUp("below");
   ASSERT_EQ(build("below", "base", "mv d D; echo 2 >e; mkdir n; echo 3 >n/own").status, 0);
   beginWaiting("x", "below", "stat -f -c %T . >type; cat e >seen");
-  letGo("below");
-  EXPECT_EQ(readFile(inTheWay("below") + "/D/f"), "1\n");
+  builds_->letGo("below");
+  builds_->settle();
+  EXPECT_EQ(readFile(builds_->store() + "/result/below/D/f"), "1\n");
   EXPECT_EQ(readFile(in("x", "D/f")) + readFile(in("x", "D/s/g")), "1\n5\n");
   EXPECT_EQ(readFile(in("x", "n/own")), "3\n");
   writeFile(in("x", "D/new"), "4\n");
@@ -299,7 +295,7 @@ TEST_F(NativeBuild, ABaseThatBecomesPlainMeanwhileIsStillTheSame) {
 TEST_F(NativeBuild, ALayerGoesWithItsResult) {
   start();
   ASSERT_EQ(build("base", "", "mkdir -p d/s; echo 1 >d/s/f").status, 0);
-  holdUp("x");
+  builds_->holdUp("x");
   ASSERT_EQ(build("x", "base", "echo 2 >d/own").status, 0);
   ASSERT_EQ(build("y", "x", "echo 3 >d/own").status, 0);
   EXPECT_EQ(layers(), "layer.1\n");
@@ -308,7 +304,7 @@ TEST_F(NativeBuild, ALayerGoesWithItsResult) {
   for (const char* id : {"y", "x"}) {
     ASSERT_EQ(builds_->kiln(std::string("delete ") + id).status, 0);
   }
-  ::unlink(inTheWay("x").c_str());
+  builds_->letGo("x");
   EXPECT_EQ(builds_->kiln("complete-deletes").status, 0);
   EXPECT_EQ(layers(), "");
   char c = 0;
@@ -319,23 +315,19 @@ TEST_F(NativeBuild, ALayerGoesWithItsResult) {
 TEST_F(NativeBuild, AKilledDaemonsLayersGoAndItsResultsStay) {
   start();
   ASSERT_EQ(build("base", "", "mkdir -p d/s; echo 1 >d/s/f").status, 0);
-  holdUp("below");
+  builds_->holdUp("below");
   ASSERT_EQ(build("below", "base", "mv d D; echo 2 >e").status, 0);
   beginWaiting("x", "below", "echo $$ >pid");
-  std::ifstream in_(in("x", "pid"));
-  pid_t command = 0;
-  ASSERT_TRUE(in_ >> command);
-  in_.close();
   EXPECT_EQ(layers(), "layer.1\n");
-  builds_->kill();
-  while (::kill(command, 0) == 0) ::poll(nullptr, 0, 5);
+  ASSERT_NO_FATAL_FAILURE(killDuring("x"));
   start();
   EXPECT_EQ(builds_->kiln("complete-deletes").status, 1) << "still held up";
   EXPECT_EQ(layers(), "");
   // What it lies over is not known any more: through the mount, until it is plain.
   const Ran before = build("x1", "below", "stat -f -c %T .; cat D/s/f e");
   EXPECT_EQ(before.output.substr(0, before.output.find("kiln")), "fuseblk\n1\n2\n");
-  letGo("below");
+  builds_->letGo("below");
+  builds_->settle();
   const Ran after = build("x2", "below", "stat -f -c %T .; cat D/s/f e");
   EXPECT_EQ(after.output.substr(0, after.output.find("kiln")), "overlayfs\n1\n2\n");
 }

@@ -1,6 +1,7 @@
 #include "tests/support/native_builds.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -69,6 +70,20 @@ Ran BuildStore::build(const std::string& id, const std::string& base, const std:
   writeFile(file, script);
   const std::string on = base.empty() ? "" : " --base " + base;
   return kiln("build " + id + on + " " + options + " -- bash " + file);
+}
+
+void BuildStore::holdUp(const std::string& id) const {
+  writeFile(store() + "/result/" + id, "");
+}
+
+void BuildStore::letGo(const std::string& id) const {
+  EXPECT_EQ(::unlink((store() + "/result/" + id).c_str()), 0) << id;
+}
+
+void BuildStore::settle() const {
+  (void)kiln("complete-deletes");  // it may have to tell of a former attempt
+  const Ran done = kiln("complete-deletes");
+  EXPECT_EQ(done.status, 0) << done.output;
 }
 
 bool nativeBuildsPossible() {

@@ -26,6 +26,12 @@ class BuildStore {
   /// A build by a shell script, which is given as a file so that nothing has to be quoted.
   Ran build(const std::string& id, const std::string& base, const std::string& script,
             const std::string& options = "") const;
+  /// The result `id`, not built yet, can't be made plain before letGo(): a file is in its place.
+  /// One that has nothing of its base can't be built then.
+  void holdUp(const std::string& id) const;
+  void letGo(const std::string& id) const;
+  /// Waits until all is plain, though attempts may have failed before.
+  void settle() const;
   std::string mnt() const { return dir_ + "/mnt"; }
   std::string store() const { return dir_ + "/store"; }
   /// Unmounts, and waits for the daemon: its exit status. Nothing more is looked at.
