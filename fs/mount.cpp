@@ -20,6 +20,7 @@ struct timespec now() {
 
 Mount::Mount(Parts parts, const MountOptions& options)
     : quiet(options.source),
+      accessTimes(options.source),
       staleNames([this](std::function<void()> job) { later(std::move(job)); }),
       parts_(parts),
       options_(options),
@@ -94,6 +95,17 @@ std::shared_ptr<Handle> Mount::close(uint64_t handle) {
 void Mount::attributesChanged(uint64_t node) const {
   // A negative offset: the attributes alone.
   std::ignore = fuse_lowlevel_notify_inval_inode(session_, node, -1, 0);
+}
+
+void Mount::givePages(uint64_t node, int fd, size_t size) const {
+  const auto bytes = std::make_unique_for_overwrite<char[]>(size);
+  const ssize_t n = ::pread(fd, bytes.get(), size, 0);
+  if (n <= 0) return;
+  fuse_bufvec buffers = FUSE_BUFVEC_INIT(static_cast<size_t>(n));
+  buffers.buf[0].mem = bytes.get();
+  // What it does not take it will ask for.
+  std::ignore =
+      fuse_lowlevel_notify_store(session_, node, 0, &buffers, static_cast<fuse_buf_copy_flags>(0));
 }
 
 struct stat Mount::ownAttributes(uint64_t number, mode_t mode) const {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/access_times.h"
 #include "fs/lease_names.h"
 #include "fs/open_files.h"
 #include "fs/quiet_mount.h"
@@ -40,6 +41,7 @@ class Mount {
   HandleTable handles;
   OpenFiles opens;
   const QuietMount quiet;
+  const AccessTimes accessTimes;
   StaleNames staleNames;
   LeaseNames leaseNames;
   Trees trees;
@@ -47,6 +49,8 @@ class Mount {
 
   /// Tells the kernel that what it knows of a node's attributes is not right any more.
   void attributesChanged(uint64_t node) const;
+  /// Gives the kernel the first `size` bytes of a file, to keep as if it had asked for them.
+  void givePages(uint64_t node, int fd, size_t size) const;
   /// Set once, before requests come.
   void setSession(fuse_session* session);
 

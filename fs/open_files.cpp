@@ -2,14 +2,18 @@
 
 namespace kilnfs {
 
-int OpenFiles::begin(uint64_t node, bool mappable, const std::function<int()>& enroll) {
+int OpenFiles::begin(uint64_t node, bool mappable, const std::function<int()>& first) {
   Shard& s = shard(node);
   const std::lock_guard lock(s.mutex);
   State& state = s.states[node];
-  if (state.opens == 0 && enroll) state.backing = enroll();
+  if (state.opens == 0 && first) state.backing = first();
   ++state.opens;
   if (state.backing != 0 && mappable) state.mappable = true;
   return state.backing;
+}
+
+void OpenFiles::settle(uint64_t node) {
+  const std::lock_guard lock(shard(node).mutex);
 }
 
 bool OpenFiles::end(uint64_t node) {

@@ -16,9 +16,14 @@ namespace kilnfs {
 class OpenFiles {
  public:
   /// Counts an open, before it is answered, and gives the number of the file to pass it through to;
-  /// 0: through the page cache. `enroll` registers the file (0: failed); null: it may not be passed
-  /// through. `mappable`: who opens it may map it for writing.
-  int begin(uint64_t node, bool mappable, const std::function<int()>& enroll);
+  /// 0: through the page cache. `first` is called, if not null, where nobody else has the file
+  /// open: it registers the file and gives its number (0: failed), or prepares the page cache and
+  /// gives 0. Who opens the file meanwhile waits. `mappable`: who opens it may map it for writing.
+  int begin(uint64_t node, bool mappable, const std::function<int()>& first);
+
+  /// To be called between changing a file that may not be open and saying so: waits for a `first`
+  /// under way, which may give the kernel what it has read before.
+  void settle(uint64_t node);
 
   /// Takes an open back. True: it was the last one, and what was passed through may have been
   /// mapped for writing, and be so still.

@@ -44,6 +44,7 @@ class TreeNode : public Node {
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
   void answer(Reply reply, int flags, Expected<Tree::Created> created) const;
+  bool belongsInCache(const File& file, int flags) const;
   OpenAnswer admit(const Reply& reply, const File& file, int flags) const;
   double timeout(const Inode& inode) const;
   bool known(const std::string& name, EntryAnswer& entry);
@@ -51,6 +52,9 @@ class TreeNode : public Node {
   Mount& mount_;
   const InodePtr inode_;
 };
+
+/// Seconds for which the kernel may believe what it is told of a tree.
+double beliefIn(const Tree& tree);
 
 /// Answers a look-up of a tree's root. `mayBelieve`: the kernel may keep the name until it is told
 /// that it is stale; else it asks each time.

@@ -9,15 +9,18 @@
 
 namespace kilnfs {
 
-File::File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace> workspace)
+File::File(InodePtr inode, UniqueFd fd, const struct stat& st, bool writable,
+           std::shared_ptr<Workspace> workspace)
     : inode_(std::move(inode)),
       fd_(std::move(fd)),
+      atOpening_(st),
       writable_(writable),
       workspace_(std::move(workspace)) {}
 
-File::File(InodePtr inode, UniqueFd fd, std::shared_ptr<Snapshot> snapshot)
+File::File(InodePtr inode, UniqueFd fd, const struct stat& st, std::shared_ptr<Snapshot> snapshot)
     : inode_(std::move(inode)),
       fd_(std::move(fd)),
+      atOpening_(st),
       writable_(false),
       snapshot_(std::move(snapshot)) {
   snapshot_->fileOpened();

@@ -14,9 +14,10 @@ namespace kilnfs {
 class File {
  public:
   /// Of a workspace, which was told of the open already.
-  File(InodePtr inode, UniqueFd fd, bool writable, std::shared_ptr<Workspace> workspace);
+  File(InodePtr inode, UniqueFd fd, const struct stat& st, bool writable,
+       std::shared_ptr<Workspace> workspace);
   /// Of a snapshot.
-  File(InodePtr inode, UniqueFd fd, std::shared_ptr<Snapshot> snapshot);
+  File(InodePtr inode, UniqueFd fd, const struct stat& st, std::shared_ptr<Snapshot> snapshot);
   ~File();
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -24,6 +25,8 @@ class File {
   /// For positioned reads and writes; never O_APPEND nor O_DIRECT. Owned by this object.
   int fd() const { return fd_.get(); }
   bool writable() const { return writable_; }
+  /// Its attributes on disk when it was opened.
+  const struct stat& atOpening() const { return atOpening_; }
   const InodePtr& inode() const { return inode_; }
 
   /// Runs `writer`, which writes to the descriptor that it gets and says how much. ESTALE: the
@@ -49,6 +52,7 @@ class File {
 
   const InodePtr inode_;
   UniqueFd fd_;
+  const struct stat atOpening_;
   const bool writable_;
   bool mayBeMapped_ = false;
   const std::shared_ptr<Workspace> workspace_;  // one of the two

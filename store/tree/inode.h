@@ -43,6 +43,10 @@ class Inode {
   Tree& tree() const { return *tree_; }
   /// How often the kernel has looked it up: whoever keeps the table of that guards it.
   uint64_t lookups = 0;
+  /// Likewise, of the kernel's page cache: whether it was given the content, which it may have
+  /// dropped since; and that it must not have any, as the file may be mapped for writing past it.
+  std::atomic<bool> pagesGiven{false};
+  std::atomic<bool> pagesBypassed{false};
   /// Of a directory or file that was copied up, the file on disk that it is now.
   BackingId backing() const { return {ino_.load(std::memory_order_relaxed), dev_}; }
 

@@ -47,10 +47,12 @@ Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeep
   if (!opened) return Failure(opened.error());
   if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSetId(opened->fd.get());
   if (snapshot_) {
-    return std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), snapshot_);
+    return std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), opened->attributes,
+                                  snapshot_);
   }
   workspace_->opened(writable);
-  auto file = std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), writable, workspace_);
+  auto file = std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), opened->attributes,
+                                     writable, workspace_);
   if (noticesOpen(inode, writable)) addOpen(*file);
   return file;
 }
@@ -89,7 +91,8 @@ Tree::Created Tree::asCreated(UniqueFd fd, const struct stat& st, InodePtr inode
   Created created{{std::move(inode), {}}, nullptr};
   created.entry.attributes = seen(st, *created.entry.inode);
   workspace_->opened(writable);
-  created.file = std::make_unique<File>(created.entry.inode, std::move(fd), writable, workspace_);
+  created.file =
+      std::make_unique<File>(created.entry.inode, std::move(fd), st, writable, workspace_);
   if (noticesOpen(*created.entry.inode, writable)) addOpen(*created.file);
   return created;
 }

@@ -45,16 +45,23 @@ TEST_F(Passthrough, ALeasesOwnFilesNeedNoDaemonWhileTheyAreOpen) {
 }
 
 TEST_F(Passthrough, ResultsNeedNoDaemonWhileTheyAreOpenAndAreNotWrittenTo) {
-  ASSERT_EQ(shell("echo \"build r --wait -c 'echo text > f'\" > control", mnt()).status, 0);
-  const std::string file = store() + "/result/r/f";
-  ASSERT_EQ(shell("touch -a -d @1 " + file).status, 0);
-  const UniqueFd fd = open(mnt("results/r/f"), O_RDONLY);
-  EXPECT_EQ(withoutDaemon([&] {
-              char text[6] = {};
-              return ::pread(fd.get(), text, 5, 0) == 5 && std::string(text) == "text\n" ? 0 : 1;
-            }),
-            0);
-  EXPECT_EQ(shell("stat -c %X " + file).output, "1\n");
+  ASSERT_EQ(
+      shell("echo \"build r --wait -c 'echo text | tee f > big; truncate -s 1M big'\" > control",
+            mnt())
+          .status,
+      0);
+  for (const std::string name : {"f", "big"}) {
+    const std::string file = store() + "/result/r/" + name;
+    ASSERT_EQ(shell("touch -a -d @1 " + file).status, 0);
+    const UniqueFd fd = open(mnt("results/r/" + name), O_RDONLY);
+    EXPECT_EQ(withoutDaemon([&] {
+                char text[6] = {};
+                return ::pread(fd.get(), text, 5, 0) == 5 && std::string(text) == "text\n" ? 0 : 1;
+              }),
+              0)
+        << name;
+    EXPECT_EQ(shell("stat -c %X " + file).output, "1\n") << name;
+  }
 }
 
 class Mapped : public Lease {
