@@ -103,9 +103,8 @@ void Mount::givePages(uint64_t node, int fd, size_t size) const {
   if (n <= 0) return;
   fuse_bufvec buffers = FUSE_BUFVEC_INIT(static_cast<size_t>(n));
   buffers.buf[0].mem = bytes.get();
-  // What it does not take it will ask for.
-  std::ignore =
-      fuse_lowlevel_notify_store(session_, node, 0, &buffers, static_cast<fuse_buf_copy_flags>(0));
+  // What it does not take it will ask for. So little is not worth a pipe.
+  std::ignore = fuse_lowlevel_notify_store(session_, node, 0, &buffers, FUSE_BUF_NO_SPLICE);
 }
 
 struct stat Mount::ownAttributes(uint64_t number, mode_t mode) const {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -38,16 +39,21 @@ class OpenFiles {
  private:
   struct State {
     uint32_t opens = 0;
+    bool preparing = false;  // `first` is under way
     bool mappable = false;
     int backing = 0;
   };
   struct Shard {
     mutable std::mutex mutex;
+    std::condition_variable prepared;
     std::unordered_map<uint64_t, State> states;  // guarded by mutex
   };
+  using Lock = std::unique_lock<std::mutex>;
   static constexpr size_t kShards = 16;
   Shard& shard(uint64_t node) { return shards_[node % kShards]; }
   const Shard& shard(uint64_t node) const { return shards_[node % kShards]; }
+  static void waitPrepared(Shard& shard, uint64_t node, Lock& lock);
+  static void prepare(Shard& shard, uint64_t node, Lock& lock, const std::function<int()>& first);
 
   std::array<Shard, kShards> shards_;
   std::mutex unusedMutex_;

@@ -97,40 +97,40 @@ double TreeNode::timeout(const Inode& inode) const {
 }
 
 // Whether its reader is better off with the page cache, filled in one go: what it takes to pass an
-// open through is more than a small file is worth, and comes again with each. Not where reading
-// moves the access time: only of what it reads does the kernel know that it asks again for that.
+// open through is more than a small file is worth, and comes again with each. Who writes to it
+// while it is open for reading does so through the page cache, too. Not where reading moves the
+// access time: only of what it reads does the kernel know that it asks again for that.
 bool TreeNode::belongsInCache(const File& file, int flags) const {
-  const Inode& inode = *file.inode();
   const struct stat& st = file.atOpening();
   if ((flags & (O_ACCMODE | O_TRUNC | O_DIRECT)) != O_RDONLY || st.st_size > kSmall) return false;
-  if (inode.pagesBypassed || tree().changedElsewhere() || tree().mappedForWriting(inode)) {
-    return false;
-  }
-  return tree().readOnly() || (flags & O_NOATIME) != 0 ||
-         !mount_.accessTimes.move(st, std::time(nullptr));
+  return !tree().changedElsewhere() && (tree().readOnly() || (flags & O_NOATIME) != 0 ||
+                                        !mount_.accessTimes.move(st, std::time(nullptr)));
+}
+
+// Not what appends: the kernel would go on appending after the flag has been taken away. Nor what
+// has set-id bits: those stay when root writes, which the kernel does with one user's rights.
+bool TreeNode::mayPassThrough(const File& file, int flags) const {
+  return mount_.passthrough && (flags & O_APPEND) == 0 && tree().mayBypass(*file.inode()) &&
+         !(file.writable() && setIdOf(file.atOpening()) != 0);
 }
 
 OpenAnswer TreeNode::admit(const Reply& reply, const File& file, int flags) const {
   Inode& inode = *file.inode();
   const bool mappable = file.writable() && (flags & O_ACCMODE) == O_RDWR;
-  std::function<int()> how;
-  if (belongsInCache(file, flags)) {
-    how = [&] {
+  OpenAnswer answer;
+  answer.backing = mount_.opens.begin(inode.number(), mappable, [&] {
+    // Known only now, as whoever could map it has it open before.
+    const bool mapped = inode.pagesBypassed || tree().mappedForWriting(inode);
+    if (!mapped && belongsInCache(file, flags)) {
       if (!inode.pagesGiven.exchange(true)) mount_.givePages(inode.number(), file.fd(), kSmall);
       return 0;
-    };
-    // Not what appends: the kernel would go on appending after the flag has been taken away. Nor
-    // what has set-id bits: those stay when root writes, which the kernel does with one user's
-    // rights.
-  } else if (mount_.passthrough && (flags & O_APPEND) == 0 && tree().mayBypass(inode) &&
-             !(file.writable() && setIdOf(file.atOpening()) != 0)) {
-    how = [&] { return enroll(mount_, reply.request(), file.fd(), !tree().readOnly()); };
-  }
-  OpenAnswer answer;
-  answer.backing = mount_.opens.begin(inode.number(), mappable, how);
-  // Trees change only through this mount, so the kernel's pages are right. So they are for
-  // O_DIRECT, which the kernel itself keeps coherent with them.
-  answer.keepCache = answer.backing == 0 && !tree().changedElsewhere();
+    }
+    if (!mayPassThrough(file, flags)) return 0;
+    return enroll(mount_, reply.request(), file.fd(), !tree().readOnly());
+  });
+  // Trees change only through this mount, so the kernel's pages are right, but for what is mapped
+  // past them. So they are for O_DIRECT, which the kernel itself keeps coherent with them.
+  answer.keepCache = answer.backing == 0 && !tree().changedElsewhere() && !inode.pagesBypassed;
   answer.direct = tree().changedElsewhere();
   if (answer.backing != 0 && mappable) inode.pagesBypassed = true;
   if (answer.backing != 0) inode.pagesGiven = false;

@@ -215,8 +215,9 @@ class Tree : public std::enable_shared_from_this<Tree> {
     struct Name {
       std::string name;
       bool directory;
-      BackingId original;  // in the snapshot
-      BackingId now;       // the same, if it is a link to it or to what replaced it
+      BackingId original;   // in the snapshot
+      BackingId now;        // the same, if it is a link to it or to what replaced it
+      UniqueFd forReaders;  // see openForReaders
     };
     std::vector<Name> names;
     std::vector<off_t> cookies;  // of the snapshot's listing
@@ -226,14 +227,15 @@ class Tree : public std::enable_shared_from_this<Tree> {
                                         const std::string& name);
   Expected<Filled::Name> shareFile(int from, int to, const std::string& name);
   void emptyAgain(int to, const Filled& filled);
-  void followTo(int to, const Filled::Name& made, const Inode& parent);
+  void followTo(const Filled::Name& made, const Inode& parent);
   Status copyUp(Inode& inode, std::optional<uint64_t> keep);
   Status copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep);
   Status replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep);
   Expected<bool> hasSeveralNames(const BackingId& file, const struct stat& st) const;
   Status linkToCopy(const BackingId& file, int from, int to, const std::string& name);
   void becomes(Inode& inode, const BackingId& now);
-  void moveReaders(Inode& inode, int to);
+  Expected<UniqueFd> openForReaders(const Inode& inode, int to) const;
+  void moveReaders(Inode& inode, const UniqueFd& copy);
   CopyOnWrite::Group groupOf(const BackingId& file) const;
   void countName(const Inode* inode, const struct stat& st, int change);
   Status refuseFullStub(const struct stat& st) const;

@@ -65,8 +65,11 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   struct stat st;
   const auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
   Status ok;
+  Expected<UniqueFd> forReaders;
   if (!dir || !made || ::fstat(made->get(), &st) != 0) {
     ok = fail(EIO);
+  } else if (forReaders = openForReaders(inode, made->get()); !forReaders) {
+    ok = Failure(forReaders.error());
   } else {
     const KeepTimes keepTimes(*cow_, dir->get());
     cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
@@ -79,10 +82,10 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
     ::unlinkat(sideFd, side.c_str(), 0);
     return ok;
   }
+  moveReaders(inode, *forReaders);
   cow_->removeShared(inode.backing());
   cow_->keepChangeTime(backingId(st), shown, st);
   becomes(inode, backingId(st));
-  moveReaders(inode, made->get());
   return {};
 }
 
@@ -106,10 +109,17 @@ Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_
     ::unlinkat(sideFd, group->file.c_str(), 0);
     return fail(EIO);
   }
+  const InodePtr known = find(file);
+  Expected<UniqueFd> forReaders;
+  if (known) forReaders = openForReaders(*known, made->get());
+  if (!forReaders) {
+    ::unlinkat(sideFd, group->file.c_str(), 0);
+    return Failure(forReaders.error());
+  }
+  if (known) moveReaders(*known, *forReaders);
   cow_->keepChangeTime(group->id, cow_->changeTime(file, original), st);
   cow_->setGroup(file, std::move(*group));
-  if (const InodePtr known = find(file)) {
-    moveReaders(*known, made->get());
+  if (known) {
     // Its own name may be gone, so that it is reached by what was kept of it.
     if (keptFd(*known)) hold(*known, std::make_shared<UniqueFd>(std::move(*made)));
   }
@@ -145,10 +155,12 @@ Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep)
   ::unlinkat(sideFd, side.c_str(), 0);
   struct stat st;
   if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
+  const auto forReaders = openForReaders(inode, made->get());
+  if (!forReaders) return Failure(forReaders.error());
+  moveReaders(inode, *forReaders);
   cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
   cow_->keepChangeTime(backingId(st), changeTimeOf(inode, from), st);
   becomes(inode, backingId(st));
-  moveReaders(inode, made->get());
   hold(inode, std::make_shared<UniqueFd>(std::move(*made)));
   return {};
 }
@@ -171,14 +183,21 @@ void Tree::becomes(Inode& inode, const BackingId& now) {
   known_.insert(&inode);
 }
 
-// Who had the file open before the first write sees the write: the same descriptor number is made
-// to stand for the copy, in one step, so that no read falls between the two.
-void Tree::moveReaders(Inode& inode, int to) {
+// What moveReaders() takes, of the copy `to`: opened while the copy can still be given up. Not
+// valid if nobody has the file open.
+Expected<UniqueFd> Tree::openForReaders(const Inode& inode, int to) const {
   const std::lock_guard lock(inodes_);
-  if (!inode.rare_ || inode.rare_->open.empty()) return;
-  const auto fd = reopen(to, O_RDONLY);
-  if (!fd) return;
-  for (const File* file : inode.rare_->open) ::dup3(fd->get(), file->fd(), O_CLOEXEC);
+  if (!inode.rare_ || inode.rare_->open.empty()) return UniqueFd();
+  return reopen(to, O_RDONLY);
+}
+
+// Who had the file open before the first write sees the write: the same descriptor number is made
+// to stand for the copy, in one step, so that no read falls between the two. Called before the file
+// counts as own: from then on the kernel may be given its descriptor to read, and write, by itself.
+void Tree::moveReaders(Inode& inode, const UniqueFd& copy) {
+  const std::lock_guard lock(inodes_);
+  if (!copy.valid() || !inode.rare_) return;
+  for (const File* file : inode.rare_->open) ::dup3(copy.get(), file->fd(), O_CLOEXEC);
   inode.rare_->open.clear();
 }
 

@@ -140,7 +140,7 @@ Status Tree::fillStub(Inode& inode) {
     emptyAgain(to->get(), filled);
     return ok;
   }
-  for (const Filled::Name& made : filled.names) followTo(to->get(), made, inode);
+  for (const Filled::Name& made : filled.names) followTo(made, inode);
   rememberListing(inode, stub->path, std::move(filled.cookies));
   cow_->removeStub(inode.backing());
   DirectoryCache::ofProcess().drop(inode);
@@ -160,17 +160,16 @@ void Tree::emptyAgain(int to, const Filled& filled) {
 }
 
 // An inode that is known as the snapshot's is from now on what was made for it.
-void Tree::followTo(int to, const Filled::Name& made, const Inode& parent) {
+void Tree::followTo(const Filled::Name& made, const Inode& parent) {
   if (made.now == made.original) return;
   const InodePtr known = find(made.original);
   if (!known) return;
+  moveReaders(*known, made.forReaders);
   becomes(*known, made.now);
   if (made.directory) {
     const std::lock_guard lock(inodes_);
     // The directory may have a name elsewhere only if the store was changed behind our back.
     if (known->parent_.get() == &parent) known->stub_ = true;
-  } else if (const auto fd = openBeneath(to, made.name, O_PATH | O_NOFOLLOW)) {
-    moveReaders(*known, fd->get());
   }
 }
 
@@ -220,14 +219,14 @@ Expected<Tree::Filled::Name> Tree::shareDirectory(int from, int to, const std::s
   if (::fstatat(to, name.c_str(), &placeholder, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   cow_->addStub(backingId(placeholder), {path, false}, original);
   cow_->showChangeTime(backingId(placeholder), found.st_ctim);
-  return Filled::Name{name, true, original, backingId(placeholder)};
+  return Filled::Name{name, true, original, backingId(placeholder), {}};
 }
 
 Expected<Tree::Filled::Name> Tree::shareFile(int from, int to, const std::string& name) {
   struct stat st;
   if (::fstatat(from, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   const BackingId original = backingId(st);
-  const Filled::Name link{name, false, original, original};
+  Filled::Name link{name, false, original, original, {}};
   if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) {
     cow_->addShared(original);
     cow_->showChangeTime(original, st.st_ctim);
@@ -244,11 +243,16 @@ Expected<Tree::Filled::Name> Tree::shareFile(int from, int to, const std::string
     return link;
   }
   if (auto ok = copyNode(source->get(), to, name); !ok) return Failure(ok.error());
+  const auto made = openBeneath(to, name, O_PATH | O_NOFOLLOW);
   struct stat copy;
-  if (::fstatat(to, name.c_str(), &copy, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  if (!made || ::fstat(made->get(), &copy) != 0) return fail(EIO);
+  const InodePtr known = find(original);
+  Expected<UniqueFd> forReaders;
+  if (known) forReaders = openForReaders(*known, made->get());
+  if (!forReaders) return Failure(forReaders.error());
   cow_->setOrigin(backingId(copy), original);
   cow_->keepChangeTime(backingId(copy), st.st_ctim, copy);
-  return Filled::Name{name, false, original, backingId(copy)};
+  return Filled::Name{name, false, original, backingId(copy), std::move(*forReaders)};
 }
 
 }  // namespace kilnfs

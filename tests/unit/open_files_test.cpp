@@ -63,5 +63,24 @@ TEST(OpenFiles, WhoeverChangesAFileWaitsForAFirstOpenUnderWay) {
   EXPECT_EQ(passed, 2);
 }
 
+TEST(OpenFiles, AFirstOpenHoldsUpNobodyElse) {
+  OpenFiles files;
+  files.begin(7, false, [&] {
+    for (uint64_t node = 8; node < 40; ++node) {
+      EXPECT_EQ(files.begin(node, false, [] { return 5; }), 5);
+      files.settle(node);
+      EXPECT_FALSE(files.end(node));
+    }
+    EXPECT_FALSE(files.mappable(7));
+    return 0;
+  });
+}
+
+TEST(OpenFiles, AFirstOpenThatFailsIsNone) {
+  OpenFiles files;
+  EXPECT_THROW(files.begin(7, false, []() -> int { throw std::bad_alloc(); }), std::bad_alloc);
+  EXPECT_EQ(files.begin(7, false, [] { return 3; }), 3);
+}
+
 }  // namespace
 }  // namespace kilnfs

@@ -6,8 +6,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "tests/support/tree_cow_fixture.h"
 
@@ -82,6 +84,31 @@ TEST_F(TreeCowTest, ADescriptorOpenedBeforeTheFirstWriteSeesIt) {
   ASSERT_TRUE(writer);
   ASSERT_EQ(::pwrite((*writer)->fd(), "TWO", 3, 0), 3);
   EXPECT_EQ(readAll(**reader), "TWO");
+}
+
+// Else the kernel could be given the snapshot's file to write to.
+TEST_F(TreeCowTest, ADescriptorIsTheCopysBeforeTheFileCountsAsOwn) {
+  const auto name = [](int i) { return "many/" + std::to_string(i); };
+  std::filesystem::create_directory(dir_ / "s/many");
+  for (int i = 0; i < 200; ++i) writeFile(dir_ / ("s/" + name(i)), "text");
+  before_ = digest(dir_ / "s");
+  for (int i = 0; i < 200; ++i) {
+    struct stat shared = {};
+    struct stat now = {};
+    ASSERT_EQ(::stat((dir_ / ("s/" + name(i))).c_str(), &shared), 0);
+    const InodePtr inode = node(name(i));
+    const auto reader = tree_->open(*inode, O_RDONLY, true);
+    ASSERT_TRUE(reader);
+    std::atomic<bool> done = false;
+    std::thread writer([&] {
+      EXPECT_TRUE(tree_->open(*inode, O_WRONLY, true));
+      done = true;
+    });
+    while (!tree_->mayBypass(*inode) && !done) std::this_thread::yield();
+    EXPECT_EQ(::fstat((*reader)->fd(), &now), 0);
+    writer.join();
+    ASSERT_NE(now.st_ino, shared.st_ino) << i;
+  }
 }
 
 TEST_F(TreeCowTest, TruncatingCopiesNoMoreThanIsKept) {
