@@ -57,6 +57,8 @@ class ControlFile : public OwnNode {
     struct stat st = mount_.ownAttributes(ino_ != 0 ? ino_ : number(),
                                           S_IFREG | (mount_.options().controlMode & 0777));
     st.st_gid = mount_.options().controlGid;
+    // Who writes by blocks is to write all that may be written at once.
+    st.st_blksize = ControlSession::kLongestWrite;
     return st;
   }
 

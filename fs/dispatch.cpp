@@ -173,8 +173,13 @@ void opReadlink(fuse_req_t request, fuse_ino_t number) {
 }
 
 void opStatfs(fuse_req_t request, fuse_ino_t number) {
-  withNode(request, number, "statfs",
-           [&](Reply reply, Node& node) { node.statfs(std::move(reply)); });
+  guarded("statfs", [&] {
+    Reply reply(request);
+    Mount& mount = mountOf(request);
+    const NodeRef ref = mount.nodes.find(number);
+    if (ref.inode) return TreeNode(mount, ref.inode).statfs(std::move(reply));
+    mount.answerSpace(std::move(reply));
+  });
 }
 
 void opGetxattr(fuse_req_t request, fuse_ino_t number, const char* name, size_t room) {

@@ -45,10 +45,16 @@ class Caches : public OwnDirectory {
     answer(std::move(reply), linkOf(*cache));
   }
 
+  // Not EXDEV: mv would copy the link and then remove it, and with it the cache.
+  void rename(Reply reply, const std::string&, Node&, const std::string&, unsigned) override {
+    reply.error(refusal());
+  }
+
   void unlink(Reply reply, const std::string& name) override {
     const auto cache = CacheName::parse(name);
     if (!cache) return reply.error(ENOENT);
     mount_.later(std::move(reply), [&mount = mount_, cache = *cache](Reply held) {
+      mount.leases().settle(cache);
       const auto done = mount.store().deleteCache(cache, false);
       mount.answerVerb(std::move(held), "rm caches/" + cache.str(), done);
     });

@@ -1,5 +1,6 @@
 #include "fs/mount.h"
 
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -105,6 +106,12 @@ void Mount::givePages(uint64_t node, int fd, size_t size) const {
   buffers.buf[0].mem = bytes.get();
   // What it does not take it will ask for. So little is not worth a pipe.
   std::ignore = fuse_lowlevel_notify_store(session_, node, 0, &buffers, FUSE_BUF_NO_SPLICE);
+}
+
+void Mount::answerSpace(Reply reply) const {
+  struct statvfs st = {};
+  if (::statvfs(options_.source.c_str(), &st) != 0) return reply.error(errno);
+  reply.statistics(st);
 }
 
 struct stat Mount::ownAttributes(uint64_t number, mode_t mode) const {

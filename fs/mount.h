@@ -74,6 +74,9 @@ class Mount {
   /// now.
   std::shared_ptr<Handle> close(uint64_t handle);
 
+  /// Answers with the space of the file system that the store is on.
+  void answerSpace(Reply reply) const;
+
   /// Attributes of a node that is not a file on disk; its owner is who mounted.
   struct stat ownAttributes(uint64_t number, mode_t mode) const;
   /// Answers with the result of a verb, and records a refusal where `errors` shows it.

@@ -38,12 +38,6 @@ void Node::open(Reply reply, int) {
 void Node::readlink(Reply reply) {
   reply.error(EINVAL);
 }
-void Node::statfs(Reply reply) {
-  struct statvfs st = {};
-  st.f_bsize = st.f_frsize = 4096;
-  st.f_namemax = 255;
-  reply.statistics(st);
-}
 void Node::lookup(Reply reply, const std::string&) {
   reply.error(ENOTDIR);
 }

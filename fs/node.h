@@ -53,7 +53,6 @@ class Node {
   virtual void setattr(Reply reply, const SetAttributes& wanted, Handle* handle);
   virtual void open(Reply reply, int flags);
   virtual void readlink(Reply reply);
-  virtual void statfs(Reply reply);
 
   // Of directories.
   virtual void lookup(Reply reply, const std::string& name);

@@ -55,19 +55,6 @@ void OwnDirectory::give(Reply reply, const Listing& listing, size_t from, size_t
   reply.data(answer.uncachedBytes());
 }
 
-void OwnDirectory::statfs(Reply reply) {
-  const auto space = mount_.store().df();
-  if (!space) return reply.error(space.error());
-  struct statvfs st = {};
-  st.f_bsize = st.f_frsize = 4096;
-  st.f_namemax = 255;
-  st.f_blocks = space->totalBytes / 4096;
-  st.f_bfree = st.f_bavail = space->freeBytes / 4096;
-  st.f_files = space->totalInodes;
-  st.f_ffree = st.f_favail = space->freeInodes;
-  reply.statistics(st);
-}
-
 void OwnDirectory::answer(Reply reply, const std::shared_ptr<OwnNode>& node) {
   mount_.answerEntry(std::move(reply), NodeRef(node), node->attributes(), 0,
                      node->attributesTimeout());

@@ -29,7 +29,6 @@ class OwnDirectory : public OwnNode {
   }
   double attributesTimeout() const override { return kForever; }
   void readdir(Reply reply, off_t offset, size_t size, bool plus) override;
-  void statfs(Reply reply) override;
 
  protected:
   OwnDirectory(Mount& mount, mode_t mode, uint64_t number)

@@ -18,7 +18,8 @@ class TreeNode : public Node {
   void setattr(Reply reply, const SetAttributes& wanted, Handle* handle) override;
   void open(Reply reply, int flags) override;
   void readlink(Reply reply) override;
-  void statfs(Reply reply) override;
+  /// Of the file system that it is on.
+  void statfs(Reply reply);
   void lookup(Reply reply, const std::string& name) override;
   void readdir(Reply reply, off_t offset, size_t size, bool plus) override;
   void syncdir(Reply reply) override;

@@ -107,6 +107,11 @@ Expected<std::string> LeaseTable::follow(const CacheName& name, const Requester&
   }
 }
 
+void LeaseTable::settle(const CacheName& name) {
+  Lock lock(mutex_);
+  settle(lock, name);
+}
+
 Expected<LeaseInfo> LeaseTable::forBuild(const CacheName& name, const Requester& owner,
                                          const Id& build) {
   Lock lock(mutex_);

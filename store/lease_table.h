@@ -24,6 +24,7 @@ class LeaseTable : public Leases {
   ~LeaseTable() override;
 
   Expected<std::string> follow(const CacheName& name, const Requester& caller) override;
+  void settle(const CacheName& name) override;
   Expected<LeaseInfo> forBuild(const CacheName& name, const Requester& owner,
                                const Id& build) override;
   void bindProcess(const std::string& lease, pid_t supervisor) override;

@@ -46,6 +46,9 @@ class Leases {
   /// lease's name. Blocks while one that ends is being published.
   virtual Expected<std::string> follow(const CacheName& name, const Requester& caller) = 0;
 
+  /// Ends the leases on `name` whose holder is gone, which publishes them: blocks meanwhile.
+  virtual void settle(const CacheName& name) = 0;
+
   /// A lease for a build's command. Its processes are told by `bindGroup`.
   virtual Expected<LeaseInfo> forBuild(const CacheName& name, const Requester& owner,
                                        const Id& build) = 0;

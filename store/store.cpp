@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "store/pruner.h"
 #include "store/recovery.h"
 #include "store/results.h"
+#include "store/store_lock.h"
 #include "store/verifier.h"
 
 namespace kilnfs {
@@ -98,25 +98,6 @@ class DirectoryStore : public Store {
   Caches caches_;
   Pruner pruner_;
 };
-
-Expected<UniqueFd> takeLock(const Layout& layout, const std::string& mount) {
-  UniqueFd fd(::openat(layout.state().fd.get(), "kilnfs.lock",
-                       O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
-  if (!fd.valid()) return failErrno("open " + layout.state().path + "/kilnfs.lock");
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    char owner[4200] = {};
-    const ssize_t n = ::pread(fd.get(), owner, sizeof owner - 1, 0);
-    return fail(EBUSY, fmt::format("the store {} is in use{}: unmount it there first",
-                                   layout.root(), n > 0 ? fmt::format(" by {}", owner) : ""));
-  }
-  const std::string line = fmt::format("process {}{}", ::getpid(),
-                                       mount.empty() ? "" : fmt::format(", mounted at {}", mount));
-  if (::ftruncate(fd.get(), 0) != 0 ||
-      ::pwrite(fd.get(), line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
-    return failErrno("write " + layout.state().path + "/kilnfs.lock");
-  }
-  return fd;
-}
 
 Expected<Mode> settleMode(Database& database, std::optional<Mode> wanted, const std::string& root) {
   auto recorded = database.meta("mode");

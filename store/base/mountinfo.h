@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <fstream>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -45,6 +46,17 @@ inline MountLine mountLine(const std::string& line) {
   fields >> out.type;
   out.point = decodedPath(point);
   return out;
+}
+
+/// Whether something of `type` is mounted at `point`, as far as can be seen.
+inline bool isMounted(std::string_view type, std::string_view point) {
+  std::ifstream table("/proc/self/mountinfo");
+  if (!table) return true;  // nothing says otherwise
+  for (std::string text; std::getline(table, text);) {
+    const MountLine line = mountLine(text);
+    if (line.type == type && line.point == point) return true;
+  }
+  return false;
 }
 
 /// The device number of what is at `path` below `dir`, or of `dir` itself if it is empty, as in

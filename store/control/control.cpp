@@ -7,6 +7,7 @@
 #include <ctime>
 #include <deque>
 #include <mutex>
+#include <utility>
 
 #include "store/control/answers.h"
 #include "store/control/executor.h"
@@ -55,13 +56,20 @@ class Desk {
 class Session : public ControlSession {
  public:
   explicit Session(Desk& desk) : desk_(desk), handle_(desk.nextHandle()) {}
-  ~Session() override { desk_.leases().closeHandle(handle_); }
+  ~Session() override {
+    if (!cut_.empty()) {
+      desk_.recordError(cutBy_, cut_, {EINVAL, "not executed: it has no newline at its end"});
+    }
+    desk_.leases().closeHandle(handle_);
+  }
 
   Status write(uint64_t offset, std::string_view text, const Requester& who,
                Interrupt& interrupt) override {
     begin(offset);
-    Status done = runAll(text, who, interrupt);
+    const auto whole = withoutCut(text, who);
+    Status done = whole ? runAll(*whole, who, interrupt) : refuse(who, text, whole.error());
     const std::lock_guard lock(mutex_);
+    if (!done && !cut_.empty()) broken_ = true;
     // The kernel moves the file's offset only if the write succeeds.
     answers_.endWrite(done ? offset + text.size() : offset);
     return done;
@@ -91,6 +99,26 @@ class Session : public ControlSession {
     if (log_ != nullptr) answers_.clear();  // what came before a log was read, or is not wanted
     log_.reset();
     answers_.beginWrite(offset);
+  }
+
+  // The commands of a write that are whole, with what was held of the last one.
+  Expected<std::string> withoutCut(std::string_view text, const Requester& who) {
+    const std::lock_guard lock(mutex_);
+    if (broken_) {
+      return fail(EINVAL,
+                  "what failed before ended within a command: write what comes after it to the "
+                  "control file opened anew");
+    }
+    std::string whole = std::exchange(cut_, {});
+    if (!whole.empty() && (cutBy_.uid != who.uid || cutBy_.gid != who.gid)) {
+      return fail(EINVAL, "another user has written the beginning of a command here");
+    }
+    whole += text;
+    if (text.empty() || text.size() % kBlock != 0 || whole.size() > kLongestWrite) return whole;
+    cut_ = whole.substr(wholeCommands(whole));
+    cutBy_ = who;
+    whole.resize(whole.size() - cut_.size());
+    return whole;
   }
 
   Status runAll(std::string_view text, const Requester& who, Interrupt& interrupt) {
@@ -136,8 +164,11 @@ class Session : public ControlSession {
 
   Desk& desk_;
   const uint64_t handle_;
-  std::mutex mutex_;                  // not held while a command runs
-  Answers answers_;                   // guarded by mutex_
+  std::mutex mutex_;  // not held while a command runs
+  Answers answers_;   // guarded by mutex_
+  std::string cut_;   // guarded by mutex_, as what follows; waits for its rest
+  Requester cutBy_;
+  bool broken_ = false;
   std::shared_ptr<FollowedLog> log_;  // guarded by mutex_; what follows the answers
 };
 

@@ -24,6 +24,10 @@ class ControlSession {
   /// first that fails, with its error; every command that ran has an answer to be read. Blocks
   /// while a command does, so it is called on a worker. E2BIG: longer than kLongestWrite. EINTR:
   /// interrupted.
+  ///
+  /// A command that is not whole where a write of full blocks ends was cut by its writer's buffer:
+  /// it waits for the rest, in the next write of the same user's. EINVAL: another's, or what came
+  /// before the cut has failed. One that is still cut when the file is closed shows in errors().
   virtual Status write(uint64_t offset, std::string_view text, const Requester& who,
                        Interrupt& interrupt) = 0;
 
@@ -34,6 +38,8 @@ class ControlSession {
   virtual Expected<std::string> read(uint64_t offset, size_t size, Interrupt& interrupt) = 0;
 
   static constexpr size_t kLongestWrite = 65536;
+  /// Sizes of writers' buffers are multiples of that.
+  static constexpr size_t kBlock = 4096;
 };
 
 class Control {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/stat.h>
 
 #include "store/build/account.h"
 
@@ -28,10 +29,14 @@ Outcome answered(const Status& status, const Id& id) {
 }
 
 /// The end of a build, as an error for who waited for it.
-std::optional<Error> errorOf(const BuildStatus& status) {
-  const auto error = [&status](int code) {
-    return Error{code, fmt::format("{} {}: {}; see logs/{}", status.id.str(),
-                                   stateName(status.state), status.message, status.id.str())};
+std::optional<Error> errorOf(const BuildStatus& status, const Store& store) {
+  const auto error = [&](int code) {
+    const auto log = store.logFile(status.id);
+    struct stat st = {};
+    const bool saysMore = log && ::stat(log->c_str(), &st) == 0 && st.st_size > 0;
+    return Error{
+        code, fmt::format("{} {}: {}{}", status.id.str(), stateName(status.state), status.message,
+                          saysMore ? "; see logs/" + status.id.str() : "")};
   };
   switch (status.state) {
     case BuildState::failed:
@@ -99,7 +104,7 @@ Outcome Executor::run(const BuildCommand& command, const Call& call) {
     return request.id ? failed(status.error(), *request.id) : failed(status.error());
   }
   Outcome out = answered(buildObject(*status));
-  if (command.wait) out.error = errorOf(*status);
+  if (command.wait) out.error = errorOf(*status, store_);
   return out;
 }
 
@@ -108,7 +113,7 @@ Outcome Executor::run(const WaitCommand& command, const Call& call) {
   Outcome out;
   for (const Id& id : command.ids) {
     auto status = builds_.wait(id, call.interrupt);
-    const std::optional<Error> error = status ? errorOf(*status) : status.error();
+    const std::optional<Error> error = status ? errorOf(*status, store_) : status.error();
     builds.push_back(status ? buildObject(*status) : json{{"id", id.str()}});
     if (error && !out.error) out.error = error;  // the first, but all are waited for
     if (error && error->code == EINTR) break;
@@ -141,6 +146,7 @@ Outcome Executor::run(const DeleteCommand& command, const Call& /*call*/) {
 }
 
 Outcome Executor::run(const DeleteCacheCommand& command, const Call& /*call*/) {
+  leases_.settle(command.name);
   const Status done = store_.deleteCache(command.name, command.force);
   json fields = {{"cache", command.name.str()}};
   return done ? answered(std::move(fields)) : failed(done.error(), std::move(fields));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace kilnfs {
 namespace {
@@ -25,6 +26,7 @@ class Splitter {
       if (c == '\n') {
         ++at_;
         endCommand();
+        whole_ = at_;
       } else if (isBlank(c)) {
         ++at_;
       } else if (text_.substr(at_, 2) == "\\\n") {
@@ -40,6 +42,8 @@ class Splitter {
     endCommand();
     return std::move(commands_);
   }
+  /// After split(), whether or not it failed.
+  size_t whole() const { return whole_; }
 
  private:
   void endCommand() {
@@ -118,6 +122,7 @@ class Splitter {
 
   const std::string_view text_;
   size_t at_ = 0;
+  size_t whole_ = 0;
   Words words_;
   std::vector<Words> commands_;
 };
@@ -126,6 +131,13 @@ class Splitter {
 
 Expected<std::vector<Words>> splitCommands(std::string_view text) {
   return Splitter(text).split();
+}
+
+size_t wholeCommands(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) return text.size();  // no command ever
+  Splitter splitter(text);
+  std::ignore = splitter.split();
+  return splitter.whole();
 }
 
 std::string quoteWord(std::string_view word) {

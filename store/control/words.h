@@ -18,6 +18,10 @@ using Words = std::vector<std::string>;
 /// a NUL byte; then there are no commands at all.
 Expected<std::vector<Words>> splitCommands(std::string_view text);
 
+/// How many bytes of `text` are whole commands: up to the end of the last line that ends one. All
+/// of what can't become commands, whatever follows.
+size_t wholeCommands(std::string_view text);
+
 /// `word` so that splitCommands, or a shell, gives it back. Unchanged where nothing needs quoting.
 std::string quoteWord(std::string_view word);
 

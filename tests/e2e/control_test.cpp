@@ -32,6 +32,16 @@ hi
 )");
 }
 
+TEST_F(ControlFile, ShellsWriteLongCommandsInBlocks) {
+  start();
+  EXPECT_EQ(bash(R"_(echo "build r --wait -- echo $(seq -s ' ' 1 12000)" > control && wc -w < logs/r
+for i in 10 1000 1001; do echo "build v$i --wait -- true"; done | cat > control
+{ yes '#' | head -c 4086; echo 'delete v1000'; echo 'delete v1001'; } | awk '{print}' > control
+ls results
+)_"),
+            "12000\nr\nv10\n");
+}
+
 TEST_F(ControlFile, ACommandOfSeveralLinesByHereDocument) {
   start();
   EXPECT_EQ(bash(R"(cat >control <<'EOF_'

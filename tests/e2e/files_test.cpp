@@ -151,6 +151,32 @@ TEST_F(Start, ASecondDaemonIsRefused) {
   EXPECT_TRUE(mountsBelow(dir_ / "other").empty());
 }
 
+// The daemon ends after its mount is gone.
+TEST_F(Start, AgainAtOnceAfterAnUnmount) {
+  const std::string daemon = std::string(KILNFS_BIN) + "/kilnfs";
+  const Ran ran = shell("for i in 1 2 3 4 5 6 7 8; do " + daemon +
+                            " store mnt && setsid sh -c 'echo $0 > mnt/caches/c/f' $i && umount mnt"
+                            " || exit; done",
+                        dir_.path());
+  EXPECT_EQ(ran.status, 0) << ran.output;
+  while (::wait(nullptr) > 0) {
+  }
+}
+
+// What mounts for fstab adds both words unless it is told not to.
+TEST_F(Start, IsNosuidAndNodevWhoeverMounts) {
+  const std::string daemon = std::string(KILNFS_BIN) + "/kilnfs";
+  const std::string flags =
+      "; findmnt -no OPTIONS mnt | tr , '\\n' | grep -cx -e nosuid -e nodev; umount mnt";
+  EXPECT_EQ(kilnfs("store mnt -o suid,dev" + flags).output, "2\n");
+  EXPECT_EQ(
+      shell("mount -t fuse3 " + daemon + "#" + store() + " mnt -o jobs=2" + flags, dir_.path())
+          .output,
+      "2\n");
+  while (::wait(nullptr) > 0) {
+  }
+}
+
 TEST_F(Start, AMountOfADeadDaemonIsCleared) {
   start();
   daemon_->end(SIGKILL);

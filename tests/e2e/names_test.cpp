@@ -113,5 +113,31 @@ TEST_F(Names, TheRootOfALeaseHasNoAclThatNobodyGaveIt) {
   EXPECT_EQ(sh("stat -c %A leases/c.1").output, "drwxr-xr-x\n");
 }
 
+// mv would copy the link and then remove it, which deletes the cache.
+TEST_F(Names, ACacheIsNotMovedWithinTheMount) {
+  ASSERT_EQ(sh("setsid -w sh -c 'echo text > caches/c/f'").status, 0);
+  EXPECT_NE(sh("mv caches/c caches/d").status, 0);
+  EXPECT_NE(sh("mv -T caches/c caches/d").status, 0);
+  EXPECT_NE(sh("mv caches/c leases").status, 0);
+  EXPECT_EQ(sh("cat caches/c/f").output, "text\n");
+}
+
+TEST_F(Names, ACacheIsRemovedThoughItsHolderWasThereAMomentAgo) {
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(sh("setsid -w sh -c 'echo text > caches/c/f'; rm caches/c").output, "");
+    EXPECT_EQ(
+        sh("setsid -w sh -c 'echo text > caches/c/f'; echo 'delete-cache c' > control").output, "");
+  }
+}
+
+TEST_F(Names, HaveTheSpaceOfTheStoresFileSystem) {
+  ASSERT_EQ(sh("echo \"build r --wait -c 'echo text > f'\" > control").status, 0);
+  EXPECT_EQ(sh("for f in " + store() +
+               " . README control errors events results results/r results/r/f logs/r; do"
+               " stat -f -c '%S %b %d' $f; done | uniq | wc -l")
+                .output,
+            "1\n");
+}
+
 }  // namespace
 }  // namespace kilnfs::testing

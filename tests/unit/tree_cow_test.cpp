@@ -19,6 +19,7 @@ namespace {
 using testing::entries;
 using testing::readFile;
 using testing::TreeCowTest;
+using testing::writeFile;
 
 TEST_F(TreeCowTest, ReadsFromTheSnapshotAndMakesNothing) {
   EXPECT_EQ(read("a/b/deep"), "deep");

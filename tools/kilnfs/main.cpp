@@ -18,6 +18,7 @@
 
 #include "fs/session.h"
 #include "store/base/fault.h"
+#include "store/base/mountinfo.h"
 #include "store/build/builds.h"
 #include "store/control/control.h"
 #include "store/leases.h"
@@ -130,7 +131,7 @@ class Stopper {
         {signals_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}, {mounts_.get(), POLLPRI, 0}};
     while (fds[0].revents == 0 && fds[1].revents == 0) {
       if (::poll(fds, 3, -1) < 0) continue;
-      if (fds[2].revents == 0 || isMounted(mountpoint_)) continue;
+      if (fds[2].revents == 0 || isMounted("fuse.kilnfs", mountpoint_)) continue;
       spdlog::info("unmounted: cancelling builds");
       builds.stop();
       fds[2].fd = -1;

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <mntent.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -92,18 +91,6 @@ Expected<std::string> resolveStore(const std::string& path, const std::string& m
                             " must not be inside one another: mount it somewhere else");
   }
   return real;
-}
-
-bool isMounted(const std::string& mountpoint) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> table(::setmntent("/proc/self/mounts", "re"),
-                                                    ::endmntent);
-  if (!table) return true;  // nothing says otherwise
-  struct mntent entry = {};
-  char text[2 * PATH_MAX];
-  while (::getmntent_r(table.get(), &entry, text, sizeof text) != nullptr) {
-    if (mountpoint == entry.mnt_dir && std::strcmp(entry.mnt_type, "fuse.kilnfs") == 0) return true;
-  }
-  return false;
 }
 
 }  // namespace kilnfs

@@ -14,8 +14,4 @@ Expected<std::string> prepareMountpoint(const std::string& path);
 /// The absolute path of the store, which need not exist yet. EINVAL: it is in the way of the mount.
 Expected<std::string> resolveStore(const std::string& path, const std::string& mountpoint);
 
-/// Whether a kilnfs is mounted at the absolute path `mountpoint`. Asks the mount table, never the
-/// mount itself.
-bool isMounted(const std::string& mountpoint);
-
 }  // namespace kilnfs

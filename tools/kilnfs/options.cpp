@@ -12,13 +12,14 @@
 namespace kilnfs {
 namespace {
 
-// For mount(8), systemd and people's notes; nothing for us to do.
-constexpr std::array kIgnored = {"rw",    "defaults", "auto",  "noauto", "user",    "nouser",
-                                 "users", "nousers",  "owner", "group",  "_netdev", "nofail"};
-constexpr std::array kForFuse = {"ro",         "dev",         "nodev",      "suid",    "nosuid",
-                                 "exec",       "noexec",      "atime",      "noatime", "diratime",
-                                 "nodiratime", "relatime",    "norelatime", "sync",    "async",
-                                 "dirsync",    "auto_unmount"};
+// For mount(8), systemd and people's notes; nothing for us to do. Among them "suid" and "dev": what
+// mounts for fstab adds both unless told otherwise, and trees may hold anything.
+constexpr std::array kIgnored = {"rw",      "defaults", "auto",    "noauto", "user",
+                                 "nouser",  "users",    "nousers", "owner",  "group",
+                                 "_netdev", "nofail",   "suid",    "dev"};
+constexpr std::array kForFuse = {"ro",         "nodev",   "nosuid",   "exec",       "noexec",
+                                 "atime",      "noatime", "diratime", "nodiratime", "relatime",
+                                 "norelatime", "sync",    "async",    "dirsync",    "auto_unmount"};
 
 template <class List>
 bool isOneOf(const List& list, std::string_view word) {
@@ -115,7 +116,7 @@ Options for -o, separated by commas:
   min_free=SIZE|PCT        results that are not used go when less is free (20G, 10%)
   allow_other              let other users see the mount (default if root mounts it)
   no_allow_other           do not
-  and those of mount(8); nosuid and nodev are the default)";
+  and those of mount(8); a mount is always nosuid and nodev)";
 
 }  // namespace
 
