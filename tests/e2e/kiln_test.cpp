@@ -172,6 +172,26 @@ TEST_F(Kiln, LogsAndEvents) {
   EXPECT_THAT(output("kiln help control"), HasSubstr("build"));
 }
 
+TEST_F(Kiln, HelpOfACommandIsPrinted) {
+  for (const char* words : {"build --help", "build x -h", "help build"}) {
+    const Ran ran = kiln(words);
+    EXPECT_EQ(ran.status, 0) << words;
+    EXPECT_THAT(ran.output, StartsWith("usage: kiln build ")) << words;
+    EXPECT_THAT(ran.output, HasSubstr("--retry")) << words;
+  }
+  EXPECT_THAT(output("KILN_MOUNT=/none kiln run --help"), StartsWith("usage: kiln run --cache"));
+  EXPECT_EQ(output("kiln build x -- printf %s --help 2>/dev/null"), "--help");
+  EXPECT_EQ(kiln("frobnicate --help").status, 2);
+  // What the store understands is in the pages, option for option.
+  const Ran options =
+      sh("kiln help control | sed -n '/^build/,$p' | while read -r name rest; do for word in "
+         "$rest; do "
+         "word=$(echo \"$word\" | sed -n 's/^\\[*\\(--*[a-z-]*[a-z]\\).*/\\1/p'); case $word in "
+         "'' | --wait | --sandbox) continue;; esac; "
+         "kiln help $name | grep -q -e \"$word\" || echo \"$name: no $word\"; done; done");
+  EXPECT_EQ(options.output, "");
+}
+
 TEST_F(Kiln, AGoneDaemonIsSaidToBeGone) {
   daemon_->end(SIGKILL);
   const Ran ran = kiln("status");

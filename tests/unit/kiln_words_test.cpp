@@ -68,6 +68,14 @@ TEST(KilnWords, BuildWaitsUnlessDetached) {
   EXPECT_THAT(splitBuildWords({"build"}).words, ElementsAre("build", "--wait"));
 }
 
+TEST(KilnWords, HelpIsAskedForBeforeTheCommandAndNotAsAValue) {
+  EXPECT_TRUE(asksForHelp({"build", "--help"}));
+  EXPECT_TRUE(asksForHelp({"build", "x", "--base", "y", "-h"}));
+  EXPECT_FALSE(asksForHelp({"build", "x", "--", "--help"}));
+  EXPECT_FALSE(asksForHelp({"build", "x", "-c", "--help"}));
+  EXPECT_FALSE(asksForHelp({"build"}));
+}
+
 TEST(KilnWords, CacheOptions) {
   EXPECT_EQ(parseCacheOption("npm")->name, "npm");
   EXPECT_EQ(parseCacheOption("npm")->directory, "");

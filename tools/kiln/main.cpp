@@ -7,39 +7,17 @@
 #include "tools/kiln/answer.h"
 #include "tools/kiln/commands.h"
 #include "tools/kiln/control_file.h"
+#include "tools/kiln/help.h"
 #include "tools/kiln/mount.h"
+#include "tools/kiln/words.h"
 
 namespace kilnfs {
 namespace {
 
-constexpr const char* kUsage = R"(usage: kiln [--mount DIR] [--json] COMMAND ...
-
-  build [ID] [OPTION]... (-c SHELL | -- ARG...)
-                   run a build, show its log, exit with its status; --detach only queues it and
-                   prints its id, --json prints the store's answer instead of the log
-  wait ID...       wait for builds             cancel ID        end a build
-  follow ID        a log until the build ends  log [-f] ID      the log of the last attempt
-  ls [results|logs|caches|leases|builds]       status [--json|--table]
-  events [-f]      what happened, as JSON lines
-  run --cache NAME[:DIR]... [--timeout DUR] -- CMD [ARG]...
-                   CMD with caches leased for it: at DIR, and at MNT/caches/NAME in any case
-  lease NAME --as TAG [--ttl DUR]              release LEASE [--discard]
-  delete ID [--recursive]                      delete-cache NAME [--force]
-  import ID SOURCE                             export ID DEST
-  pin ID           keep a result               unpin ID
-  prune [--before DUR] [--max-used SIZE] [--min-free SIZE|PCT] [--max N] [--dry-run]
-                   delete results, the least recently used first, until the limits are kept
-  verify [ID...] [--repair]                    complete-deletes
-  help [control]
-
-The mount is --mount DIR, else $KILN_MOUNT, else the only one there is. Any other command goes to
-the store as it is; `kiln help control` shows what the store understands.
-Exit status: the command's own, 128 + its signal; 1 if the store refused or failed, 2 for wrong usage.
-)";
-
 int help(const std::string& mountOption, const Words& words) {
   if (words.size() < 2 || words[1] != "control") {
-    std::cout << kUsage << std::flush;
+    const std::string own = words.size() < 2 ? "" : commandHelp(words[1]);
+    std::cout << (own.empty() ? generalHelp() : own) << std::flush;
     return 0;
   }
   const auto mount = findMount(mountOption);
@@ -55,6 +33,8 @@ int help(const std::string& mountOption, const Words& words) {
 int dispatch(const std::string& mountOption, const Words& words, bool json) {
   const std::string& name = words[0];
   if (name == "help") return help(mountOption, words);
+  // What only the store knows is refused by the store.
+  if (asksForHelp(words) && !commandHelp(name).empty()) return help(mountOption, {"help", name});
   const auto mount = findMount(mountOption);
   if (!mount) return complain(mount.error().message);
   if (name == "build") {
@@ -96,7 +76,7 @@ int run(int argc, char** argv) {
   const Words words = app.remaining();
   if (wantsHelp) return help(mount, {"help"});
   if (words.empty()) {
-    std::cerr << kUsage;
+    std::cerr << generalHelp();
     return kExitUsage;
   }
   if (words[0].starts_with("-")) {

@@ -55,6 +55,14 @@ Words withAbsolutePaths(Words words, const std::string& cwd) {
   return words;
 }
 
+bool asksForHelp(const Words& words) {
+  for (size_t i = 1; i < words.size() && words[i] != "--"; ++i) {
+    if (words[i] == "--help" || words[i] == "-h") return true;
+    if (takesValue(words[i])) ++i;
+  }
+  return false;
+}
+
 BuildWords splitBuildWords(const Words& words) {
   BuildWords out;
   out.words = {"build"};

@@ -16,6 +16,9 @@ std::string commandLine(const Words& words);
 /// import, DEST of export. Other commands come back as they are.
 Words withAbsolutePaths(Words words, const std::string& cwd);
 
+/// Whether --help or -h is among a command's own options: before `--`, and no option's value.
+bool asksForHelp(const Words& words);
+
 /// What `kiln build` itself understands, taken out of the words.
 struct BuildWords {
   Words words;          // for control: "build", "--wait" unless detached, the rest
