@@ -192,6 +192,15 @@ TEST_F(Kiln, HelpOfACommandIsPrinted) {
   EXPECT_EQ(options.output, "");
 }
 
+TEST_F(Kiln, WhoMayNotWriteToControlIsToldWhy) {
+  const Ran ran =
+      shell("KILN_MOUNT='" + mnt() + "' " KILNFS_BIN "/kiln build a -- true", "/", 65534);
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.output, HasSubstr("control_mode"));
+  EXPECT_EQ(shell("mount -o remount,bind,ro '" + mnt() + "'").status, 0);
+  EXPECT_THAT(kiln("build a -- true").output, HasSubstr("the mount is read-only"));
+}
+
 TEST_F(Kiln, AGoneDaemonIsSaidToBeGone) {
   daemon_->end(SIGKILL);
   const Ran ran = kiln("status");

@@ -66,5 +66,14 @@ TEST(KilnMount, ADeadDaemonIsSaidToBeGone) {
   EXPECT_THAT(mountError("/mnt", "/mnt/control", EACCES).message, HasSubstr("/mnt/control"));
 }
 
+TEST(KilnMount, AControlThatIsRefusedSaysWhatDecides) {
+  const std::string denied = controlError("/mnt", EACCES).message;
+  EXPECT_THAT(denied, HasSubstr("'/mnt/control': Permission denied"));
+  EXPECT_THAT(denied, HasSubstr("control_mode"));
+  EXPECT_THAT(denied, HasSubstr("control_gid"));
+  EXPECT_THAT(controlError("/mnt", EROFS).message, HasSubstr("the mount is read-only"));
+  EXPECT_THAT(controlError("/mnt", ENOTCONN).message, HasSubstr("has gone"));
+}
+
 }  // namespace
 }  // namespace kilnfs

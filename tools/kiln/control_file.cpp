@@ -39,7 +39,7 @@ Expected<ControlFile> ControlFile::open(const std::string& mount) {
   do {
     fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   } while (fd < 0 && errno == EINTR);
-  if (fd < 0) return Failure(mountError(mount, path, errno));
+  if (fd < 0) return Failure(controlError(mount, errno));
   return ControlFile(mount, UniqueFd(fd));
 }
 

@@ -79,4 +79,15 @@ Error mountError(const std::string& mount, const std::string& what, int code) {
   return {code, inQuotes(what) + ": " + std::strerror(code)};
 }
 
+Error controlError(const std::string& mount, int code) {
+  Error error = mountError(mount, mount + "/control", code);
+  if (code == EACCES || code == EPERM) {
+    error.message +=
+        ": the options control_mode and control_gid of the mount say who may write there";
+  } else if (code == EROFS) {
+    error.message += ": the mount is read-only; mount it without the option ro";
+  }
+  return error;
+}
+
 }  // namespace kilnfs

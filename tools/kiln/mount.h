@@ -24,4 +24,7 @@ Expected<std::string> findMount(const std::string& option);
 /// The error for a failed system call on a file of the mount: says so where the daemon has gone.
 Error mountError(const std::string& mount, const std::string& what, int code);
 
+/// The same for the opening of the mount's file `control`: says what decides who may write there.
+Error controlError(const std::string& mount, int code);
+
 }  // namespace kilnfs
