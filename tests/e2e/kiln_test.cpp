@@ -201,6 +201,18 @@ TEST_F(Kiln, WhoMayNotWriteToControlIsToldWhy) {
   EXPECT_THAT(kiln("build a -- true").output, HasSubstr("the mount is read-only"));
 }
 
+TEST_F(Kiln, ADaemonThatGoesDuringABuildIsSaidToHaveGoneOnce) {
+  const Ran ran =
+      sh("kiln build a -c 'echo began; sleep 1000' >out 2>&1 & "
+         "until grep -q began out; do sleep 0.05; done; "
+         "kill -9 " +
+         std::to_string(daemon_->pid()) + "; wait $!; echo $?; grep -c 'has gone' out");
+  EXPECT_EQ(ran.output, "1\n1\n");
+  daemon_->end(0);
+  shell("umount '" + mnt() + "'");
+  daemon_.reset();
+}
+
 TEST_F(Kiln, AGoneDaemonIsSaidToBeGone) {
   daemon_->end(SIGKILL);
   const Ran ran = kiln("status");

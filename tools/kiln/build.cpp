@@ -47,22 +47,33 @@ class LogStream {
  public:
   LogStream(std::string mount, std::string id, StatusLine& line)
       : thread_([this, mount = std::move(mount), id = std::move(id), &line] {
-          auto control = ControlFile::open(mount);
-          if (!control) return line.print(control.error().message);
-          const auto done = control->follow(id, [this, &line](std::string_view bytes) {
-            if (!started_.exchange(true)) line.clear();
-            return writeAll(STDOUT_FILENO, bytes, "stdout");
-          });
-          if (!done) line.print(done.error().message);
+          done_ = copy(mount, id, line);
         }) {}
-  ~LogStream() { thread_.join(); }
+  ~LogStream() {
+    if (thread_.joinable()) thread_.join();
+  }
   LogStream(const LogStream&) = delete;
   LogStream& operator=(const LogStream&) = delete;
   /// Whether there was something in the log.
   bool started() const { return started_; }
+  /// Waits for the log's end.
+  Status finish() {
+    thread_.join();
+    return done_;
+  }
 
  private:
+  Status copy(const std::string& mount, const std::string& id, StatusLine& line) {
+    auto control = ControlFile::open(mount);
+    if (!control) return Failure(control.error());
+    return control->follow(id, [this, &line](std::string_view bytes) {
+      if (!started_.exchange(true)) line.clear();
+      return writeAll(STDOUT_FILENO, bytes, "stdout");
+    });
+  }
+
   std::atomic<bool> started_{false};
+  Status done_;  // the thread's, until it was joined
   std::thread thread_;
 };
 
@@ -95,6 +106,10 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
   // begun, has none to show.
   const bool ran = answer && answer->json.contains("state") && answer->text("cached") != "true";
   if (showLog && !log && ran) log.emplace(mount, answer->text("id"), line);
+  if (!log) return answer;
+  const Status shown = log->finish();
+  // Where there is no answer either, that says why, and once is enough.
+  if (!shown && answer) line.print(shown.error().message);
   return answer;
 }
 
