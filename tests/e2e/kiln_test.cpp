@@ -172,6 +172,31 @@ TEST_F(Kiln, LogsAndEvents) {
   EXPECT_THAT(output("kiln help control"), HasSubstr("build"));
 }
 
+TEST_F(Kiln, FollowExitsAsTheBuildDid) {
+  EXPECT_EQ(sh("kiln build --detach a -c 'sleep 0.3; exit 6'; kiln follow a").status, 6);
+  EXPECT_EQ(kiln("follow a").status, 6) << "also when it is long over";
+  EXPECT_EQ(kiln("log -f a").status, 6);
+  EXPECT_EQ(kiln("log a").status, 0) << "which only reads";
+  const Ran late = sh("kiln build --detach b --timeout 200ms -- sleep 1000; kiln follow b");
+  EXPECT_EQ(late.status, kiln("wait b").status);
+  EXPECT_NE(late.status, 0);
+  const Ran cancelled = sh(
+      "kiln build --detach c -- sleep 1000; (sleep 0.3; kiln cancel c) >/dev/null & kiln follow c");
+  EXPECT_EQ(cancelled.status, 143);
+  EXPECT_THAT(cancelled.output, HasSubstr("kiln: c cancelled"));
+  EXPECT_EQ(sh("kiln build --detach d -c 'sleep 0.3'; kiln log -f d").status, 0);
+}
+
+TEST_F(Kiln, FollowingALogOfWhichNothingElseIsKnownSucceeds) {
+  kiln("build a -c 'echo tried; exit 6'");
+  kiln("build b -c 'echo made'");
+  daemon_->end(SIGTERM);
+  start();
+  EXPECT_THAT(sh("kiln follow a").output, StartsWith("tried\n"));
+  EXPECT_EQ(kiln("follow a").status, 0);
+  EXPECT_EQ(kiln("follow b").status, 0);
+}
+
 TEST_F(Kiln, HelpOfACommandIsPrinted) {
   for (const char* words : {"build --help", "build x -h", "help build"}) {
     const Ran ran = kiln(words);

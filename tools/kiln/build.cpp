@@ -215,7 +215,13 @@ int runFollow(const std::string& mount, const Words& words) {
   if (!control) return failed(control.error());
   const auto done = control->follow(
       words[1], [](std::string_view bytes) { return writeAll(STDOUT_FILENO, bytes, "stdout"); });
-  return done ? 0 : failed(done.error());
+  if (!done) return failed(done.error());
+  // How the build ended, which the log does not tell.
+  const auto answer = control->command({"wait", words[1]});
+  if (!answer) return failed(answer.error());
+  // A log without a result, of a build that this daemon does not know.
+  if (answer->ok || answer->errnoName == "ENOENT") return 0;
+  return complain(failureText(*answer), exitStatus(*answer));
 }
 
 }  // namespace kilnfs

@@ -12,7 +12,8 @@ namespace kilnfs {
 int runBuild(const std::string& mount, const Words& words);
 /// Any other command of the control file; its answer goes to stdout as JSON, or for people.
 int runControlCommand(const std::string& mount, const Words& words, bool json);
-/// `follow ID`: the log from its beginning to the end of the build.
+/// `follow ID`: the log from its beginning to the end of the build; the status is that of `wait`,
+/// and 0 if nothing is known of the build but its log.
 int runFollow(const std::string& mount, const Words& words);
 
 int runStatus(const std::string& mount, const Words& words, bool json);
