@@ -13,6 +13,7 @@
 #include "store/pruner.h"
 #include "store/recovery.h"
 #include "store/results.h"
+#include "store/spare_room.h"
 #include "store/store_lock.h"
 #include "store/verifier.h"
 
@@ -155,6 +156,7 @@ Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options 
   if (!layout) return Failure(layout.error());
   auto lock = takeLock(*layout, options.mount);
   if (!lock) return Failure(lock.error());
+  useSpareRoomIfFull(*layout);
   if (::mkdirat(layout->state().fd.get(), "db", 0755) != 0 && errno != EEXIST) {
     return failErrno("make " + layout->state().path + "/db");
   }
@@ -162,6 +164,7 @@ Expected<std::unique_ptr<Store>> Store::create(const std::string& path, Options 
   if (!database) return Failure(database.error());
   auto mode = settleMode(**database, options.mode, layout->root());
   if (!mode) return Failure(mode.error());
+  keepSpareRoom(*layout);
   auto core = std::make_unique<Core>(std::move(*layout), std::move(*database), *mode, options,
                                      std::move(*lock));
   if (auto ok = recover(*core); !ok) return Failure(ok.error());

@@ -177,6 +177,24 @@ TEST_F(Start, IsNosuidAndNodevWhoeverMounts) {
   }
 }
 
+// Else nothing could be deleted any more.
+TEST_F(Start, OnAFullFileSystem) {
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs to mount a tmpfs";
+  const std::string daemon = std::string(KILNFS_BIN) + "/kilnfs small/store mnt";
+  const Ran ran =
+      shell("mkdir small && mount -t tmpfs -o size=6m none small && " + daemon +
+                " && echo 'build r --wait -- truncate -s 1M f' > mnt/control && umount mnt"
+                " && sleep 0.1; cat /dev/zero > small/fill 2> /dev/null; " +
+                daemon +
+                " && rmdir mnt/results/r && ls mnt/results && umount mnt"
+                " && while ! umount small 2>/dev/null; do sleep 0.1; done",
+            dir_.path());
+  EXPECT_EQ(ran.output, "");
+  EXPECT_EQ(ran.status, 0);
+  while (::wait(nullptr) > 0) {
+  }
+}
+
 TEST_F(Start, AMountOfADeadDaemonIsCleared) {
   start();
   daemon_->end(SIGKILL);
