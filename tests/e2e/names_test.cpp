@@ -134,7 +134,7 @@ TEST_F(Names, HaveTheSpaceOfTheStoresFileSystem) {
   ASSERT_EQ(sh("echo \"build r --wait -c 'echo text > f'\" > control").status, 0);
   EXPECT_EQ(sh("for f in " + store() +
                " . README control errors events results results/r results/r/f logs/r; do"
-               " stat -f -c '%S %b %d' $f; done | uniq | wc -l")
+               " stat -f -c '%S %b %c' $f; done | uniq | wc -l")
                 .output,
             "1\n");
 }
