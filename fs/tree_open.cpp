@@ -1,9 +1,9 @@
 // Opening files of trees, and what an open file does.
 
 #include <fcntl.h>
-#include <ctime>
-
 #include <spdlog/spdlog.h>
+
+#include <ctime>
 
 #include "fs/fuse_compat.h"
 #include "fs/tree_node.h"
