@@ -27,9 +27,11 @@ bool Tree::isOwn(const Inode& directory) const {
 
 bool Tree::isShared(const Inode& file) const {
   if (cow_ == nullptr || file.isDirectory()) return false;
+  // Asked first: without a lock on the names, the stub may be filled meanwhile, and its files are
+  // recorded as shared before it stops being one.
+  const bool below = belowStub(file);
   if (const auto group = cow_->group(file.backing())) return !group->replaced();
-  if (cow_->isShared(file.backing())) return true;
-  return belowStub(file);
+  return below || cow_->isShared(file.backing());
 }
 
 bool Tree::belowStub(const Inode& inode) const {

@@ -89,9 +89,12 @@ TEST_F(TreeCowTest, ADescriptorOpenedBeforeTheFirstWriteSeesIt) {
 
 // Else the kernel could be given the snapshot's file to write to.
 TEST_F(TreeCowTest, ADescriptorIsTheCopysBeforeTheFileCountsAsOwn) {
-  const auto name = [](int i) { return "many/" + std::to_string(i); };
-  std::filesystem::create_directory(dir_ / "s/many");
-  for (int i = 0; i < 200; ++i) writeFile(dir_ / ("s/" + name(i)), "text");
+  // A directory each: that it becomes own must not make its file look so.
+  const auto name = [](int i) { return "many/" + std::to_string(i) + "/file"; };
+  for (int i = 0; i < 200; ++i) {
+    std::filesystem::create_directories(dir_ / ("s/many/" + std::to_string(i)));
+    writeFile(dir_ / ("s/" + name(i)), "text");
+  }
   before_ = digest(dir_ / "s");
   for (int i = 0; i < 200; ++i) {
     struct stat shared = {};
