@@ -47,14 +47,11 @@ Status Caches::record(const CacheName& name, const Cache& cache) {
   return core_.database->setCache(name.str(), CacheRow{cache.generation, cache.publisher});
 }
 
-Expected<CacheLease> Caches::lease(User user, const CacheName& name) {
+Expected<CacheLease> Caches::lease(User user, const CacheName& name,
+                                   std::optional<uint64_t> number) {
   auto cache = get(name);
   if (!cache) return Failure(cache.error());
-  CacheLease lease{name, 0, 0, nullptr};
-  {
-    const std::lock_guard lock(mutex_);
-    lease.number = next_++;
-  }
+  CacheLease lease{name, number ? *number : nextLease(), 0, nullptr};
   const std::lock_guard lock((*cache)->mutex);
   const Area& area = core_.layout.cacheTmp();
   const std::string tmp = tmpName(lease);

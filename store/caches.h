@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "store/core.h"
 
@@ -18,7 +19,8 @@ class Caches {
  public:
   explicit Caches(Core& core) : core_(core) {}
 
-  Expected<CacheLease> lease(User user, const CacheName& name);
+  Expected<CacheLease> lease(User user, const CacheName& name, std::optional<uint64_t> number);
+  uint64_t nextLease() { return next_++; }
   Expected<Release> release(CacheLease& lease, bool discard, const std::string& who);
   Status remove(const CacheName& name, bool force);
   Expected<std::vector<CacheInfo>> list();
@@ -57,7 +59,7 @@ class Caches {
   Core& core_;
   std::mutex mutex_;  // taken before a cache's own; no I/O under it but a row
   std::map<CacheName, std::shared_ptr<Cache>> caches_;  // guarded by mutex_
-  uint64_t next_ = 1;                                   // guarded by mutex_
+  std::atomic<uint64_t> next_{1};
 };
 
 }  // namespace kilnfs

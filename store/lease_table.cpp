@@ -30,6 +30,9 @@ std::vector<ProcessInfo> chainOf(pid_t pid) {
 
 }  // namespace
 
+LeaseTable::Record::Record(CacheName n, uint64_t given)
+    : name(std::move(n)), number(given), key(fmt::format("{}.{}", name.str(), number)) {}
+
 LeaseTable::LeaseTable(Store& store, Options options)
     : store_(store), options_(options), reaper_([this] { reaperMain(); }) {}
 
@@ -54,7 +57,7 @@ LeaseTable::~LeaseTable() {
 
 LeaseTable::RecordPtr LeaseTable::add(const CacheName& name, const Requester& owner, Kind kind,
                                       std::string holder) {
-  auto record = std::make_shared<Record>(name, fmt::format("{}.{}", name.str(), next_++));
+  auto record = std::make_shared<Record>(name, store_.nextLease());
   record->kind = kind;
   record->holder = std::move(holder);
   record->uid = owner.uid;
@@ -173,7 +176,8 @@ Status LeaseTable::make(Lock& lock, const RecordPtr& record) {
   }
   record->making = true;
   lock.unlock();
-  auto lease = store_.cache(User{record->uid, record->gid}, record->name);
+  // The number that it is known by: its tree is told from others by it.
+  auto lease = store_.cache(User{record->uid, record->gid}, record->name, record->number);
   if (lease) {
     store_.events().post({{"event", "lease"},
                           {"lease", record->key},

@@ -44,9 +44,10 @@ class LeaseTable : public Leases {
   enum class Kind { job, handle, tag, build };
 
   struct Record {
-    Record(CacheName n, std::string k) : name(std::move(n)), key(std::move(k)) {}
+    Record(CacheName n, uint64_t number);
 
     const CacheName name;
+    const uint64_t number;
     const std::string key;  // "npm.3"
     Kind kind = Kind::job;
     std::string holder;  // for people
@@ -85,7 +86,6 @@ class LeaseTable : public Leases {
   mutable std::mutex mutex_;
   std::condition_variable changed_;           // a record was made, closed, or left the table
   std::map<std::string, RecordPtr> records_;  // by key; guarded by mutex_, as what follows
-  uint64_t next_ = 1;
   bool stopping_ = false;
   Workers workers_;
   std::thread reaper_;  // last: it uses the others

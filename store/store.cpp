@@ -53,8 +53,10 @@ class DirectoryStore : public Store {
   Expected<UniqueFd> createLog(const Id& id) override { return results_.createLog(id); }
   Status removeLog(const Id& id) override { return results_.removeLog(id); }
 
-  Expected<CacheLease> cache(User user, const CacheName& name) override {
-    return caches_.lease(user, name);
+  uint64_t nextLease() override { return caches_.nextLease(); }
+  Expected<CacheLease> cache(User user, const CacheName& name,
+                             std::optional<uint64_t> number) override {
+    return caches_.lease(user, name, number);
   }
   Expected<Release> release(CacheLease& lease, bool discard, const std::string& who) override {
     return caches_.release(lease, discard, who);

@@ -197,8 +197,13 @@ class Store {
   // -- caches
 
   /// A lease on the latest snapshot of `name`: a writable copy, its root directory owned by `user`.
-  /// A cache that does not exist is created, empty. Blocks: copies.
-  virtual Expected<CacheLease> cache(User user, const CacheName& name) = 0;
+  /// A cache that does not exist is created, empty. `number`, from nextLease(), is part of its
+  /// tree's key; without it the next one is taken. Blocks: copies.
+  virtual Expected<CacheLease> cache(User user, const CacheName& name,
+                                     std::optional<uint64_t> number = std::nullopt) = 0;
+
+  /// A number that no lease of this store has had since it was opened. Does not block.
+  virtual uint64_t nextLease() = 0;
 
   /// Ends a lease. Its workspace becomes the cache's latest snapshot if it was changed (through
   /// `store/tree/`; who writes to its path directly says so by markChanged) and the cache's

@@ -87,6 +87,15 @@ TEST_F(Names, ALeaseLetsNobodyElseInWhateverItsMode) {
   }
 }
 
+// Its number is one of many: a link that is only read takes one too.
+TEST_F(Names, ALeaseThatItsHolderLooksAtLetsNobodyElseIn) {
+  ASSERT_EQ(sh("readlink caches/never.used").output, "../leases/never.used.1\n");
+  ASSERT_EQ(sh("echo 'lease c --as t' > control; echo secret > leases/c.2/f").status, 0);
+  ASSERT_EQ(sh("cat leases/c.2/f; ls -ld leases/c.2").status, 0);
+  const std::string file = mnt("leases/c.2/f");
+  EXPECT_EQ(asUser(kOther, [&] { return ::open(file.c_str(), O_RDONLY) < 0 ? errno : 0; }), EACCES);
+}
+
 // What the holder's own program does by another user, where it stands, goes by the mode.
 TEST_F(Names, WhoStandsInALeaseIsLetInByItsMode) {
   ASSERT_EQ(sh("echo 'lease c --as t' > control; echo text > leases/c.1/f").status, 0);
