@@ -36,21 +36,26 @@ Expected<uint64_t> inodeNumber(int dirFd, const std::string& name) {
   return failErrno("look at " + inQuotes(name));
 }
 
-/// Lets two directories change places. The new tree's directories keep their times: nobody changed
-/// them.
+/// Lets two directories change places. Those that they are in keep their times: nobody changed
+/// them, and the old tree's may be looked at for long.
 Status exchange(const TreeRoot& current, const TreeRoot& sealed, const GiftRow& row) {
   const auto old = placeOf(current, row.from);
   if (!old) return fail(old.error().code, "find " + inQuotes(row.from));
   const auto fresh = placeOf(sealed, row.to);
   if (!fresh) return fail(fresh.error().code, "find " + inQuotes(row.to));
-  struct stat before = {};
-  if (::fstat(fresh->parent.get(), &before) != 0) return failErrno("stat");
+  const int parents[] = {old->parent.get(), fresh->parent.get()};
+  struct stat before[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    if (::fstat(parents[i], &before[i]) != 0) return failErrno("stat");
+  }
   if (::renameat2(old->parent.get(), old->name.c_str(), fresh->parent.get(), fresh->name.c_str(),
                   RENAME_EXCHANGE) != 0) {
     return failErrno("exchange " + inQuotes(row.from));
   }
-  const struct timespec times[2] = {before.st_atim, before.st_mtim};
-  ::utimensat(fresh->parent.get(), "", times, AT_EMPTY_PATH);
+  for (int i = 0; i < 2; ++i) {
+    const struct timespec times[2] = {before[i].st_atim, before[i].st_mtim};
+    ::utimensat(parents[i], "", times, AT_EMPTY_PATH);
+  }
   return {};
 }
 

@@ -226,6 +226,24 @@ TEST_P(StoreCowTest, LeasesOfAnOldGenerationReadOnWhileTheCacheMovesOn) {
   EXPECT_EQ(store_->release(reader, false, "me")->outcome, Release::Outcome::discarded);
 }
 
+TEST_P(StoreCowTest, LeasesOfAnOldGenerationSeeTheTimesThatItHad) {
+  makeCache();
+  const struct timespec times[2] = {{1, 1}, {1234567, 89}};
+  for (const char* d : {"a", ""}) {
+    ASSERT_EQ(::utimensat(AT_FDCWD, cached(d).c_str(), times, 0), 0);
+  }
+  CacheLease reader = lease();
+  CacheLease l = lease();
+  Editor(l.workspace).write("a/file", "two");  // a/b moves on, and so does other
+  ASSERT_EQ(store_->release(l, false, "me")->outcome, Release::Outcome::published);
+  const auto tree = Tree::create(reader.workspace, 0);
+  const auto a = tree->lookup(*tree->root()->inode, "a");
+  ASSERT_TRUE(a);
+  EXPECT_EQ(a->attributes.st_mtim.tv_sec, 1234567);
+  EXPECT_EQ(a->attributes.st_mtim.tv_nsec, 89);
+  EXPECT_EQ(store_->release(reader, true, "me")->outcome, Release::Outcome::discarded);
+}
+
 // A directory that an old generation gave away has, by then, given away what is in it.
 TEST_P(StoreCowTest, ALeaseOfAnOldGenerationMeetsPlaceholdersOfLaterOnes) {
   makeCache();
