@@ -88,9 +88,24 @@ Expected<std::map<std::string, std::string>> xattrsOf(int fd) {
   return out;
 }
 
+/// Takes back what a directory passed on to what was made in it, if it is not one of `attributes`.
+Status removeInheritedLists(const std::string& path,
+                            const std::map<std::string, std::string>& attributes) {
+  // The common case is that it passed on nothing: one call.
+  if (::listxattr(path.c_str(), nullptr, 0) == 0) return {};
+  for (const char* list : {"system.posix_acl_access", "system.posix_acl_default"}) {
+    if (attributes.count(list) == 0 && ::removexattr(path.c_str(), list) != 0 && errno != ENODATA &&
+        errno != EOPNOTSUPP) {
+      return failErrno("remove an access list");
+    }
+  }
+  return {};
+}
+
 Status copyXattrs(int from, const std::string& to) {
   const auto attributes = xattrsOf(from);
   if (!attributes) return Failure(attributes.error());
+  if (auto ok = removeInheritedLists(to, *attributes); !ok) return ok;
   for (const auto& [name, value] : *attributes) {
     if (::setxattr(to.c_str(), name.c_str(), value.data(), value.size(), 0) != 0 &&
         !forgivable(errno)) {

@@ -17,8 +17,8 @@ Status copyNode(int from, int toDir, const std::string& toName,
                 std::optional<uint64_t> keep = std::nullopt);
 
 /// Gives the file or directory open at `to` owner, mode, extended attributes, ACLs and times of
-/// that at `from`. Both may be O_PATH. What the daemon has no right to give is left out, as rsync
-/// does.
+/// that at `from`; an ACL that it inherited goes. Both may be O_PATH. What the daemon has no right
+/// to give is left out, as rsync does.
 Status copyAttributes(int from, int to);
 
 /// Whether two directories have the same of these, but for the time of the last access.

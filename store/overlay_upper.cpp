@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 
 #include <cstring>
 #include <optional>
@@ -206,13 +205,6 @@ class Translator {
   Status share(int to, const std::string& name, const std::string& lower, const BackingId& found) {
     struct stat st = {};
     if (::mkdirat(to, name.c_str(), 0700) != 0) return failErrno("make a directory");
-    // A default access list of the directory that it is in must not be passed on: nobody made it.
-    const std::string made = procPath(to) + "/" + name;
-    for (const char* list : {"system.posix_acl_default", "system.posix_acl_access"}) {
-      if (::lremovexattr(made.c_str(), list) != 0 && errno != ENODATA && errno != EOPNOTSUPP) {
-        return failErrno("remove an access list");
-      }
-    }
     if (::fstatat(to, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
       return failErrno("make a directory");
     }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <thread>
@@ -299,6 +300,27 @@ TEST_F(TreeCowTest, MetadataOfEverythingIsCopiedUp) {
   EXPECT_EQ(tree_->readlink(*node("a/soft")).value(), "file");
   ASSERT_TRUE(tree_->setxattr(*node("top"), "user.x", "y", 0));
   EXPECT_EQ(tree_->getxattr(*node("top"), "user.x").value(), "y");
+}
+
+// They are made where somebody has set a default access list since.
+TEST_F(TreeCowTest, CopiesInheritNoAccessList) {
+  // Version 2; owner, user 1234, group, mask and others may do all.
+  const uint32_t list[] = {2,   0x70001, ~0U, 0x70002, 1234, 0x70004,
+                           ~0U, 0x70010, ~0U, 0x70020, ~0U};
+  const std::string inherited = "system.posix_acl_default";
+  for (const std::string& at : {dir_.path(), dir_ / "w"}) {
+    if (::setxattr(at.c_str(), inherited.c_str(), list, sizeof list, 0) != 0) {
+      GTEST_SKIP() << "access lists: " << std::strerror(errno);
+    }
+  }
+  write("a/file", "two");
+  ASSERT_TRUE(tree_->mkdir(*node("a/b"), "new", 0755, me_));
+  for (const char* path : {"a", "a/file", "a/b"}) {
+    for (const std::string& name : {inherited, std::string("system.posix_acl_access")}) {
+      EXPECT_EQ(code(tree_->getxattr(*node(path), name)), ENODATA) << path << " " << name;
+    }
+  }
+  EXPECT_EQ(at("a/file").attributes.st_mode & 07777, 0640U);
 }
 
 // Whoever holds the directory open, as the kernel does, goes on from the cookie that it has.
