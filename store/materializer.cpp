@@ -191,9 +191,11 @@ void Materializer::threadMain() {
 Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
   const Area& area = core_.layout.resultTmp();
   auto links = makePlain({*item->snapshot, area, name, core_.mode, item->shared}, item->interrupt);
+  // Open until all is done: as long as it is, no other directory has its inode number.
+  const UniqueFd root(::openat(area.fd.get(), name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   Status ok = links ? place(item, name) : Status(Failure(links.error()));
   if (ok) {
-    placed_(item->id, *item->snapshot, std::move(*links));
+    placed_(item->id, *item->snapshot, root, std::move(*links));
     return {};
   }
   Error error = ok.error();

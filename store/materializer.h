@@ -29,10 +29,10 @@ namespace kilnfs {
 /// Thread-safe. Its snapshots must be gone before the Core is.
 class Materializer {
  public:
-  /// Called, on a thread of its own, when a result is plain and in its place; with its link counts,
-  /// where known.
-  using Placed =
-      std::function<void(const Id&, const Snapshot& sealed, std::optional<LinkCounts> links)>;
+  /// Called, on a thread of its own, when a result is plain and in its place, unless somebody has
+  /// deleted it since; with its root (O_PATH), and its link counts, where known.
+  using Placed = std::function<void(const Id&, const Snapshot& sealed, const UniqueFd& root,
+                                    std::optional<LinkCounts> links)>;
   Materializer(Core& core, Placed placed);
   /// Makes plain what is left, as far as that goes. What fails is tried again at the next start.
   ~Materializer();

@@ -196,12 +196,6 @@ void Overlays::remember(const Snapshot& base, const struct stat& root, bool plai
   checked_[base.key()] = {root.st_ino, root.st_ctim, plain};
 }
 
-void Overlays::takeAsSuited(const Snapshot& result) {
-  const auto root = result.open("", O_PATH | O_DIRECTORY);
-  struct stat st = {};
-  if (root && ::fstat(root->get(), &st) == 0) remember(result, st, true);
-}
-
 /// Null: not with this one. That it can't be made, for whatever reason, costs speed and no more.
 std::shared_ptr<const OverlayLayer> Overlays::layerOf(const std::shared_ptr<Snapshot>& sealed,
                                                       const Snapshot& base) {

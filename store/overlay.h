@@ -54,9 +54,11 @@ class Overlays {
   Expected<std::unique_ptr<Overlay>> open(const std::string& name, const std::string& key,
                                           const std::shared_ptr<Snapshot>& base);
 
-  /// The plain result is known to be such as overlayfs shows it (overlay_base.h): it is not looked
-  /// through the first time that it is used.
-  void takeAsSuited(const Snapshot& result);
+  /// The plain result that has this root is known to be such as overlayfs shows it
+  /// (overlay_base.h): it is not looked through the first time that it is used.
+  void takeAsSuited(const Snapshot& result, const struct stat& root) {
+    remember(result, root, true);
+  }
 
  private:
   friend class MountedOverlay;

@@ -170,13 +170,26 @@ void Results::keep(std::shared_ptr<Snapshot> snapshot) {
   if (recent_.size() > kKept) recent_.pop_front();
 }
 
-void Results::placed(const Id& id, const Snapshot& sealed, std::optional<LinkCounts> links) {
+void Results::placed(const Id& id, const Snapshot& sealed, const UniqueFd& root,
+                     std::optional<LinkCounts> links) {
   core_.manifests.recordLater(id);
   auto now = open(id);
-  if (sealed.over() && sealed.over()->plainToOverlayfs) core_.overlays.takeAsSuited(*now);
+  struct stat made = {};
+  const bool looked = ::fstat(root.get(), &made) == 0;
+  if (looked && sealed.over() && sealed.over()->plainToOverlayfs) {
+    core_.overlays.takeAsSuited(*now, made);
+  }
+  faultPoint("result.counted");
   const std::lock_guard lock(mutex_);
   std::erase_if(recent_, [&](const auto& kept) { return kept.get() == &sealed; });
-  if (!links || !isDirectory(core_.layout.result(), id.str())) return;
+  // It may have been deleted since, and built anew: another tree.
+  struct stat here = {};
+  if (!links ||
+      ::fstatat(core_.layout.result().fd.get(), id.str().c_str(), &here, AT_SYMLINK_NOFOLLOW) !=
+          0 ||
+      backingId(here) != backingId(made)) {
+    return;
+  }
   now->setLinks(std::move(*links));
   plain_[id.str()] = now;
   keep(std::move(now));

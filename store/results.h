@@ -15,9 +15,9 @@ namespace kilnfs {
 class Results {
  public:
   explicit Results(Core& core)
-      : core_(core), materializer_(core, [this](const Id& id, const Snapshot& sealed, auto links) {
-          placed(id, sealed, std::move(links));
-        }) {}
+      : core_(core),
+        materializer_(core, [this](const Id& id, const Snapshot& sealed, const UniqueFd& root,
+                                   auto links) { placed(id, sealed, root, std::move(links)); }) {}
   /// Makes plain what is left, and writes what touch() has collected.
   ~Results();
   /// Takes over the results that the last session left sealed. Before anything else.
@@ -81,7 +81,8 @@ class Results {
   std::optional<std::string> unreadTree(const Id& id) const;
   Expected<std::shared_ptr<Snapshot>> findLocked(const Id& id);
   void keep(std::shared_ptr<Snapshot> snapshot);
-  void placed(const Id& id, const Snapshot& sealed, std::optional<LinkCounts> links);
+  void placed(const Id& id, const Snapshot& sealed, const UniqueFd& root,
+              std::optional<LinkCounts> links);
   bool madeByObuilder(const Id& id) const;
   Expected<std::vector<Id>> withChildren(const Id& id, bool recursive);
   Status removeAll(const std::vector<Id>& order);

@@ -1,5 +1,5 @@
-// Named points where a test can make the process die, as kill -9 would. Inert unless armed: one
-// load of a null pointer.
+// Named points where a test can make the process die, as kill -9 would, or do something of its own.
+// Inert unless armed: one load of a null pointer.
 #pragma once
 
 #include <unistd.h>
@@ -15,11 +15,13 @@ namespace kilnfs {
 /// hidden option `fault=`); `armedAfter` counts how many passes to let go by first.
 inline std::atomic<const char*> armedFault{nullptr};
 inline std::atomic<int> armedAfter{0};
+/// What happens there.
+inline std::atomic<void (*)()> atArmedFault{[] { ::_exit(99); }};
 
 inline void faultPoint(const char* name) {
   const char* armed = armedFault.load(std::memory_order_relaxed);
   if (armed != nullptr && std::strcmp(armed, name) == 0 && armedAfter.fetch_sub(1) <= 0) {
-    ::_exit(99);
+    atArmedFault.load()();
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "store/store.h"
 #include "store/tree/tree.h"
+#include "tests/support/meanwhile.h"
 #include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
@@ -109,6 +110,28 @@ TEST_P(MaterializerTest, ASealedResultReadsAsAPlainOne) {
   read(*before);
   const auto root = before->root();
   EXPECT_EQ(root->attributes.st_ino, Tree::rootIno("results/x"));
+}
+
+TEST_P(MaterializerTest, WhatIsBuiltAnewMeanwhileIsAnotherTree) {
+  ASSERT_EQ(tree("base")
+                ->lookup(*testing::splitIn(*tree("base"), "b/linked").first, "linked")
+                ->attributes.st_nlink,
+            2U);  // counted
+  const testing::Meanwhile anew("result.counted", [&] {
+    EXPECT_TRUE(store_->remove(id("x"), false));
+    EXPECT_TRUE(build("x", {}, [](Editor& e) {
+      e.write("one", "one");
+      e.link("one", "other");
+    }));
+  });
+  ASSERT_TRUE(build("x", "base", [](Editor& e) { e.write("a/file", "changed"); }));
+  ASSERT_TRUE(settle());
+  EXPECT_EQ(readFile(result("x/one")), "one");
+  for (int i = 0; i < 70; ++i) {  // more results than are kept in mind
+    const auto t = tree("x");
+    ASSERT_EQ(t->lookup(*t->root()->inode, "one")->attributes.st_nlink, 2U) << i;
+    ASSERT_TRUE(build("more" + std::to_string(i), {}, [](Editor&) {}));
+  }
 }
 
 TEST_P(MaterializerTest, ListingsAndLookupsOfASealedResultAgree) {
