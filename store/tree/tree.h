@@ -171,6 +171,7 @@ class Tree : public std::enable_shared_from_this<Tree> {
   // Where an inode's backing file is: the only place that knows. Takes no lock but inodes_; names_
   // is held (shared) by the caller, or the inode can't move.
   Expected<Opened> openBacking(const Inode& inode, int flags) const;
+  static Expected<Opened> reopened(int fd, int flags);
   Expected<DirectoryRef> openParent(const Inode& parent) const;
   std::optional<Opened> openInParent(const Inode& inode, int flags) const;
   /// The attributes on disk.
