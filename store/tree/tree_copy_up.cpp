@@ -62,7 +62,7 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   }
   const struct timespec shown = changeTimeOf(inode, source);
   const auto dir = openParent(*parent);
-  struct stat st;
+  struct stat st = {};
   const auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
   Status ok;
   Expected<UniqueFd> forReaders;
@@ -80,6 +80,7 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
   }
   if (!ok) {
     ::unlinkat(sideFd, side.c_str(), 0);
+    cow_->forget(backingId(st));  // or what is made next would be taken for it
     return ok;
   }
   moveReaders(inode, *forReaders);

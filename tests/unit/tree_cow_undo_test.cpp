@@ -1,4 +1,4 @@
-// What is left of making a directory a workspace's own when it fails half-way: nothing.
+// What is left of making something a workspace's own when it fails half-way: nothing.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "tests/support/tree_cow_fixture.h"
+#include "tests/support/unprivileged.h"
 
 namespace kilnfs {
 namespace {
 
 using testing::TreeCowTest;
+using testing::Unprivileged;
 using testing::writeFile;
 
 // A directory that can't be made own: what is in the way of its last name is.
@@ -74,6 +76,23 @@ TEST_F(TreeCowUndo, ThoseThatAreInUseStayWhatTheyAre) {
     EXPECT_EQ(at(path).inode, used[i].inode) << path;
     write(path + "/f", "changed");
     EXPECT_EQ(read(path + "/f"), "changed");
+  }
+}
+
+TEST_F(TreeCowTest, NothingIsRememberedOfACopyThatCantBePutInPlace) {
+  ASSERT_EQ(::chmod((dir_ / "s/a/file").c_str(), 0644), 0);
+  before_ = digest(dir_ / "s");
+  ASSERT_TRUE(tree_->mkdir(*node("a"), "own", 0755, me_));
+  const Unprivileged user(dir_.path());  // to whom that directory does not belong
+  EXPECT_EQ(code(tree_->open(*node("a/file"), O_WRONLY, true)), EACCES);
+  EXPECT_EQ(read("a/file"), "one");
+  // On ext4 one of them gets the number that the copy had.
+  for (int i = 0; i < 20; ++i) {
+    const std::string path = dir_ / ("new" + std::to_string(i));
+    writeFile(path, "");
+    struct stat st = {};
+    ASSERT_EQ(::stat(path.c_str(), &st), 0);
+    EXPECT_EQ(workspace_->cow()->origin(backingId(st)), backingId(st)) << i;
   }
 }
 
