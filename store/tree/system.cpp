@@ -35,6 +35,12 @@ Expected<UniqueFd> reopen(int fd, int flags) {
   return UniqueFd(copy);
 }
 
+Failure undone(int dirFd, const std::string& name, int unlinkFlags) {
+  const Failure failure = fail(errno);
+  ::unlinkat(dirFd, name.c_str(), unlinkFlags);
+  return failure;
+}
+
 mode_t setIdOf(const struct stat& st) {
   mode_t bits = st.st_mode & S_ISUID;
   if ((st.st_mode & S_IXGRP) != 0) bits |= st.st_mode & S_ISGID;

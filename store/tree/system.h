@@ -19,6 +19,9 @@ Expected<UniqueFd> openBeneath(int dirFd, const std::string& path, int flags);
 /// Another descriptor for the file of `fd`, which may be O_PATH, also of a file without a name.
 Expected<UniqueFd> reopen(int fd, int flags);
 
+/// The error that errno tells, after removing what was made before it.
+Failure undone(int dirFd, const std::string& name, int unlinkFlags = 0);
+
 /// The set-id bits that write(2) by somebody without privilege takes from a file of these
 /// attributes.
 mode_t setIdOf(const struct stat& st);

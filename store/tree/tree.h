@@ -227,6 +227,7 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Expected<Filled::Name> shareDirectory(int from, int to, const std::string& path,
                                         const std::string& name);
   Expected<Filled::Name> shareFile(int from, int to, const std::string& name);
+  Expected<Filled::Name> followCopy(int to, const std::string& name, const struct stat& st);
   void emptyAgain(int to, const Filled& filled);
   void followTo(const Filled::Name& made, const Inode& parent);
   Status copyUp(Inode& inode, std::optional<uint64_t> keep);

@@ -139,10 +139,10 @@ Status Tree::linkToCopy(const BackingId& file, int from, int to, const std::stri
   struct stat before;
   struct stat after;
   if (::fstatat(sideFd, group->file.c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0 ||
-      ::linkat(sideFd, group->file.c_str(), to, name.c_str(), 0) != 0 ||
-      ::fstatat(to, name.c_str(), &after, AT_SYMLINK_NOFOLLOW) != 0) {
+      ::linkat(sideFd, group->file.c_str(), to, name.c_str(), 0) != 0) {
     return fail(errno);
   }
+  if (::fstatat(to, name.c_str(), &after, AT_SYMLINK_NOFOLLOW) != 0) return undone(to, name);
   cow_->keepChangeTime(group->id, cow_->changeTime(group->id, before), after);
   return {};
 }

@@ -218,7 +218,9 @@ Expected<Tree::Filled::Name> Tree::shareDirectory(int from, int to, const std::s
   if (::fstatat(from, name.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
   const BackingId original = cow_->base()->standsFor(backingId(found));
   if (::mkdirat(to, name.c_str(), 0700) != 0) return fail(errno);
-  if (::fstatat(to, name.c_str(), &placeholder, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno);
+  if (::fstatat(to, name.c_str(), &placeholder, AT_SYMLINK_NOFOLLOW) != 0) {
+    return undone(to, name, AT_REMOVEDIR);
+  }
   cow_->addStub(backingId(placeholder), {path, false}, original);
   cow_->showChangeTime(backingId(placeholder), found.st_ctim);
   return Filled::Name{name, true, original, backingId(placeholder), {}};
@@ -245,9 +247,19 @@ Expected<Tree::Filled::Name> Tree::shareFile(int from, int to, const std::string
     return link;
   }
   if (auto ok = copyNode(source->get(), to, name); !ok) return Failure(ok.error());
+  auto copied = followCopy(to, name, st);
+  if (!copied) ::unlinkat(to, name.c_str(), 0);
+  return copied;
+}
+
+/// Of a copy in `to` of the snapshot's file that `st` is of.
+Expected<Tree::Filled::Name> Tree::followCopy(int to, const std::string& name,
+                                              const struct stat& st) {
+  const BackingId original = backingId(st);
   const auto made = openBeneath(to, name, O_PATH | O_NOFOLLOW);
+  if (!made) return Failure(made.error());
   struct stat copy;
-  if (!made || ::fstat(made->get(), &copy) != 0) return fail(EIO);
+  if (::fstat(made->get(), &copy) != 0) return fail(errno);
   const InodePtr known = find(original);
   Expected<UniqueFd> forReaders;
   if (known) forReaders = openForReaders(*known, made->get());

@@ -1,5 +1,6 @@
 // What is left of making something a workspace's own when it fails half-way: nothing.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <filesystem>
 #include <set>
@@ -12,6 +13,7 @@
 namespace kilnfs {
 namespace {
 
+using testing::entries;
 using testing::TreeCowTest;
 using testing::Unprivileged;
 using testing::writeFile;
@@ -77,6 +79,38 @@ TEST_F(TreeCowUndo, ThoseThatAreInUseStayWhatTheyAre) {
     write(path + "/f", "changed");
     EXPECT_EQ(read(path + "/f"), "changed");
   }
+}
+
+// As somebody to whom the snapshot's files do not belong: they can't be linked, and are copied.
+TEST_F(TreeCowTest, NothingIsLeftOfFilesThatCantAllBeCopied) {
+  std::filesystem::create_directory(dir_ / "s/d");
+  writeFile(dir_ / "s/d/empty", "");  // to copy it takes less than to let readers follow
+  before_ = digest(dir_ / "s");
+  ASSERT_TRUE(tree_->mkdir(*node(""), "own", 0755, me_));
+  ASSERT_EQ(::chown((dir_ / "w/d").c_str(), 65534, 65534), 0);
+  const Unprivileged user(dir_.path());
+  if (::link((dir_ / "s/d/empty").c_str(), (dir_ / "link").c_str()) == 0) {
+    GTEST_SKIP() << "anybody may link to anything here";
+  }
+  const InodePtr d = node("d");
+  const auto reader = tree_->open(*node("d/empty"), O_RDONLY, true);
+  ASSERT_TRUE(reader);
+  struct rlimit most = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &most), 0);
+  const UniqueFd next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  int failed = EMFILE;
+  // With one descriptor more each time, it comes one step further.
+  for (int room = 0; room < 64 && failed != 0; ++room) {
+    struct rlimit few = most;
+    few.rlim_cur = static_cast<rlim_t>(next.get() + room);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+    failed = code(tree_->mkdir(*d, "x", 0755, me_));
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &most), 0);
+    if (failed != 0) {
+      EXPECT_EQ(entries(dir_ / "w/d"), 0U) << room << ": " << failed;
+    }
+  }
+  EXPECT_EQ(failed, 0);
 }
 
 TEST_F(TreeCowTest, NothingIsRememberedOfACopyThatCantBePutInPlace) {
