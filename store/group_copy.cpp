@@ -8,9 +8,9 @@
 
 namespace kilnfs {
 
-Expected<CopyOnWrite::Group> copyForAllNames(int from, int sideFd, std::string file, nlink_t names,
-                                             std::optional<uint64_t> keep) {
-  if (auto ok = copyNode(from, sideFd, file, keep); !ok) return Failure(ok.error());
+Expected<CopyOnWrite::Group> copyForAllNames(int from, int sideFd, std::string file,
+                                             nlink_t names) {
+  if (auto ok = copyNode(from, sideFd, file); !ok) return Failure(ok.error());
   struct stat st = {};
   if (::fstatat(sideFd, file.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
     const Failure failure = failErrno("stat a copy");

@@ -1,7 +1,6 @@
 // The file that a file of the snapshot's becomes under all of its names at once.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "store/copy_on_write.h"
@@ -9,9 +8,7 @@
 namespace kilnfs {
 
 /// Copies the file `from` to `file` in the directory `sideFd`, and says so as CopyOnWrite::setGroup
-/// takes it: `names` of the workspace stand for the copy. `keep`: as copyNode(). After a failure
-/// no copy is left.
-Expected<CopyOnWrite::Group> copyForAllNames(int from, int sideFd, std::string file, nlink_t names,
-                                             std::optional<uint64_t> keep = std::nullopt);
+/// takes it: `names` of the workspace stand for the copy. After a failure no copy is left.
+Expected<CopyOnWrite::Group> copyForAllNames(int from, int sideFd, std::string file, nlink_t names);
 
 }  // namespace kilnfs

@@ -157,33 +157,30 @@ Error stale(Error error) {
 
 }  // namespace
 
-Expected<Tree::Opened> Tree::reopened(int fd, int flags) {
-  auto again = reopen(fd, flags);
-  if (!again) return Failure(again.error());
-  Opened opened{std::move(*again), {}};
+Expected<Tree::Opened> Tree::asOpened(Expected<UniqueFd> fd) {
+  if (!fd) return Failure(fd.error());
+  Opened opened{std::move(*fd), {}};
   if (::fstat(opened.fd.get(), &opened.attributes) != 0) return fail(errno);
   return opened;
 }
 
 Expected<Tree::Opened> Tree::openBacking(const Inode& inode, int flags) const {
-  Opened opened;
-  if (const auto kept = keptFd(inode)) return reopened(kept->get(), flags);
+  if (const auto kept = keptFd(inode)) return asOpened(reopen(kept->get(), flags));
   if (changedElsewhere() && (flags & (O_PATH | O_DIRECTORY)) == 0) {
     // What has the name by now may be another file, which must not be cut, or a pipe, which waits
     // for somebody to open the other end: so not by name, but what was looked at.
     const auto found = openBacking(inode, O_PATH);
     if (!found) return Failure(found.error());
     if ((found->attributes.st_mode & S_IFMT) != inode.type()) return fail(ESTALE);
-    return reopened(found->fd.get(), flags);
+    return asOpened(reopen(found->fd.get(), flags));
   }
   if (auto found = openInParent(inode, flags)) return std::move(*found);
   // The names of a file that was replaced lead to the snapshot's file still: never those instead.
   if (auto replaced = openReplaced(inode, flags)) {
     if (!*replaced) return Failure(stale(std::move(replaced->error())));
-    opened.fd = std::move(**replaced);
-    if (::fstat(opened.fd.get(), &opened.attributes) != 0) return fail(errno);
-    return opened;
+    return asOpened(std::move(*replaced));
   }
+  Opened opened;
   Error error{ESTALE, {}};
   for (const Location& at : locations(inode)) {
     auto fd = at.root->open(at.path, flags | O_NOFOLLOW);

@@ -32,6 +32,7 @@
 #include "store/tree/file.h"
 #include "store/tree/identity.h"
 #include "store/tree/inode.h"
+#include "store/tree/side_copy.h"
 #include "store/workspace.h"
 
 namespace kilnfs {
@@ -171,7 +172,7 @@ class Tree : public std::enable_shared_from_this<Tree> {
   // Where an inode's backing file is: the only place that knows. Takes no lock but inodes_; names_
   // is held (shared) by the caller, or the inode can't move.
   Expected<Opened> openBacking(const Inode& inode, int flags) const;
-  static Expected<Opened> reopened(int fd, int flags);
+  static Expected<Opened> asOpened(Expected<UniqueFd> fd);
   Expected<DirectoryRef> openParent(const Inode& parent) const;
   std::optional<Opened> openInParent(const Inode& inode, int flags) const;
   /// The attributes on disk.
@@ -187,10 +188,16 @@ class Tree : public std::enable_shared_from_this<Tree> {
   // Copy on write (tree_cow.cpp). All take names_ themselves, exclusively where something has to be
   // made own; what is own stays own.
   Status ownDirectory(Inode& inode);
-  /// `keep`: how many bytes of its content will be wanted, if not all.
-  Status ownFile(Inode& inode, std::optional<uint64_t> keep = std::nullopt);
-  Status own(Inode& inode, std::optional<uint64_t> keep) {
-    return inode.isDirectory() ? ownDirectory(inode) : ownFile(inode, keep);
+  /// How many bytes of a file's content will be wanted. A copy of no more is opened before it takes
+  /// the file's place, as whoever cuts it will have to: then it would be too late to fail.
+  struct Cut {
+    uint64_t keep;
+    int flags;    // to open it with
+    UniqueFd fd;  // of the copy, if one was made
+  };
+  Status ownFile(Inode& inode, Cut* cut = nullptr);
+  Status own(Inode& inode, Cut* cut = nullptr) {
+    return inode.isDirectory() ? ownDirectory(inode) : ownFile(inode, cut);
   }
   /// Of a shared file that is open for reading, to be moved to its copy; and of any that is open
   /// where others change the tree, whose names may be gone when it is looked at.
@@ -230,9 +237,10 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Expected<Filled::Name> followCopy(int to, const std::string& name, const struct stat& st);
   void emptyAgain(int to, const Filled& filled);
   void followTo(const Filled::Name& made, const Inode& parent);
-  Status copyUp(Inode& inode, std::optional<uint64_t> keep);
-  Status copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep);
-  Status replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep);
+  Expected<SideCopy> copyAside(int from, Cut* cut) const;
+  Status copyUp(Inode& inode, const Opened& from, SideCopy copy);
+  Status putInPlace(const Inode& inode, SideCopy& copy);
+  Status replaceGroup(const BackingId& file, int from, SideCopy copy);
   Expected<bool> hasSeveralNames(const BackingId& file, const struct stat& st) const;
   Status linkToCopy(const BackingId& file, int from, int to, const std::string& name);
   void becomes(Inode& inode, const BackingId& now);

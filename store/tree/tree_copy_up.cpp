@@ -3,27 +3,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
-
-#include "store/copy_node.h"
-#include "store/group_copy.h"
 #include "store/tree/keep_times.h"
 #include "store/tree/system.h"
 #include "store/tree/tree.h"
 
 namespace kilnfs {
-namespace {
 
-std::string sideName(const std::string& prefix) {
-  static std::atomic<uint64_t> next{1};
-  return prefix + std::to_string(next++);
-}
-
-}  // namespace
-
-Status Tree::ownFile(Inode& inode, std::optional<uint64_t> keep) {
-  if (!isShared(inode)) return {};
-  for (;;) {
+Status Tree::ownFile(Inode& inode, Cut* cut) {
+  while (isShared(inode)) {
     InodePtr parent;
     {
       const std::lock_guard lock(inodes_);
@@ -37,22 +24,52 @@ Status Tree::ownFile(Inode& inode, std::optional<uint64_t> keep) {
       const std::lock_guard inodes(inodes_);
       if (parent != inode.parent_) continue;  // it was moved meanwhile
     }
-    if (!isShared(inode)) return {};
-    return copyUp(inode, keep);
+    if (!isShared(inode)) break;
+    const auto from = openBacking(inode, O_PATH);
+    if (!from) return Failure(from.error());
+    auto copy = copyAside(from->fd.get(), cut);
+    if (!copy) return Failure(copy.error());
+    return copyUp(inode, *from, std::move(*copy));
   }
+  return {};
 }
 
-Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
-  const auto from = openBacking(inode, O_PATH);
-  if (!from) return Failure(from.error());
-  const int source = from->fd.get();
-  const auto several = hasSeveralNames(inode.backing(), from->attributes);
+Expected<SideCopy> Tree::copyAside(int from, Cut* cut) const {
+  auto copy =
+      SideCopy::make(from, place_, cut != nullptr ? std::optional(cut->keep) : std::nullopt);
+  if (!copy || cut == nullptr) return copy;
+  auto fd = reopen(copy->fd(), cut->flags);
+  if (!fd) return Failure(fd.error());
+  cut->fd = std::move(*fd);
+  return copy;
+}
+
+// Of a file that is shared. With names_ held exclusively.
+Status Tree::copyUp(Inode& inode, const Opened& from, SideCopy copy) {
+  const auto several = hasSeveralNames(inode.backing(), from.attributes);
   if (!several) return Failure(several.error());
-  if (*several) return replaceGroup(inode.backing(), source, keep);
-  if (keptFd(inode)) return copyUpUnnamed(inode, source, keep);
-  const auto [sideFd, prefix] = place_.beside();
-  const std::string side = sideName(prefix);
-  if (auto ok = copyNode(source, sideFd, side, keep); !ok) return ok;
+  if (*several) return replaceGroup(inode.backing(), from.fd.get(), std::move(copy));
+  const auto forReaders = openForReaders(inode, copy.fd());
+  if (!forReaders) return Failure(forReaders.error());
+  const BackingId id = copy.id();
+  const struct timespec shown = changeTimeOf(inode, from.fd.get());
+  cow_->setOrigin(id, cow_->origin(inode.backing()));
+  // It may have no name any more, while somebody has it open and writes to it.
+  const bool named = keptFd(inode) == nullptr;
+  if (!named) copy.remove();
+  if (auto ok = named ? putInPlace(inode, copy) : Status(); !ok) {
+    cow_->forget(id);  // before something else can have that number
+    return ok;
+  }
+  moveReaders(inode, *forReaders);
+  if (named) cow_->removeShared(inode.backing());
+  cow_->keepChangeTime(id, shown, copy.attributes());
+  becomes(inode, id);
+  if (!named) hold(inode, std::make_shared<UniqueFd>(copy.takeFd()));
+  return {};
+}
+
+Status Tree::putInPlace(const Inode& inode, SideCopy& copy) {
   InodePtr parent;
   std::string name;
   {
@@ -60,34 +77,10 @@ Status Tree::copyUp(Inode& inode, std::optional<uint64_t> keep) {
     parent = inode.parent_;
     name = inode.name_.get();
   }
-  const struct timespec shown = changeTimeOf(inode, source);
   const auto dir = openParent(*parent);
-  struct stat st = {};
-  const auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
-  Status ok;
-  Expected<UniqueFd> forReaders;
-  if (!dir || !made || ::fstat(made->get(), &st) != 0) {
-    ok = fail(EIO);
-  } else if (forReaders = openForReaders(inode, made->get()); !forReaders) {
-    ok = Failure(forReaders.error());
-  } else {
-    const KeepTimes keepTimes(*cow_, dir->get());
-    cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
-    if (::renameat(sideFd, side.c_str(), dir->get(), name.c_str()) != 0 ||
-        ::fstat(made->get(), &st) != 0) {
-      ok = fail(errno);
-    }
-  }
-  if (!ok) {
-    ::unlinkat(sideFd, side.c_str(), 0);
-    cow_->forget(backingId(st));  // or what is made next would be taken for it
-    return ok;
-  }
-  moveReaders(inode, *forReaders);
-  cow_->removeShared(inode.backing());
-  cow_->keepChangeTime(backingId(st), shown, st);
-  becomes(inode, backingId(st));
-  return {};
+  if (!dir) return Failure(dir.error());
+  const KeepTimes keepTimes(*cow_, dir->get());
+  return copy.moveTo(dir->get(), name);
 }
 
 /// Of a file of the snapshot: whether it has, or had, more names than one in this tree.
@@ -99,30 +92,20 @@ Expected<bool> Tree::hasSeveralNames(const BackingId& file, const struct stat& s
 }
 
 // All names of the file stand for the copy from now on, those below stubs too.
-Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_t> keep) {
-  const auto [sideFd, prefix] = place_.beside();
-  auto group = copyForAllNames(from, sideFd, sideName(prefix), groupOf(file).links, keep);
-  if (!group) return Failure(group.error());
-  auto made = openBeneath(sideFd, group->file, O_PATH | O_NOFOLLOW);
-  struct stat st;
+Status Tree::replaceGroup(const BackingId& file, int from, SideCopy copy) {
   struct stat original;
-  if (!made || ::fstat(made->get(), &st) != 0 || ::fstat(from, &original) != 0) {
-    ::unlinkat(sideFd, group->file.c_str(), 0);
-    return fail(EIO);
-  }
+  if (::fstat(from, &original) != 0) return fail(errno);
   const InodePtr known = find(file);
   Expected<UniqueFd> forReaders;
-  if (known) forReaders = openForReaders(*known, made->get());
-  if (!forReaders) {
-    ::unlinkat(sideFd, group->file.c_str(), 0);
-    return Failure(forReaders.error());
-  }
+  if (known) forReaders = openForReaders(*known, copy.fd());
+  if (!forReaders) return Failure(forReaders.error());
   if (known) moveReaders(*known, *forReaders);
-  cow_->keepChangeTime(group->id, cow_->changeTime(file, original), st);
-  cow_->setGroup(file, std::move(*group));
+  const BackingId id = copy.id();
+  cow_->keepChangeTime(id, cow_->changeTime(file, original), copy.attributes());
+  cow_->setGroup(file, {copy.keep(), id, groupOf(file).links});
   if (known) {
     // Its own name may be gone, so that it is reached by what was kept of it.
-    if (keptFd(*known)) hold(*known, std::make_shared<UniqueFd>(std::move(*made)));
+    if (keptFd(*known)) hold(*known, std::make_shared<UniqueFd>(copy.takeFd()));
   }
   return {};
 }
@@ -132,7 +115,9 @@ Status Tree::replaceGroup(const BackingId& file, int from, std::optional<uint64_
 Status Tree::linkToCopy(const BackingId& file, int from, int to, const std::string& name) {
   auto group = cow_->group(file);
   if (!group || !group->replaced()) {
-    if (auto ok = replaceGroup(file, from, std::nullopt); !ok) return ok;
+    auto copy = copyAside(from, nullptr);
+    if (!copy) return Failure(copy.error());
+    if (auto ok = replaceGroup(file, from, std::move(*copy)); !ok) return ok;
     group = cow_->group(file);
   }
   const int sideFd = place_.beside().first;
@@ -144,25 +129,6 @@ Status Tree::linkToCopy(const BackingId& file, int from, int to, const std::stri
   }
   if (::fstatat(to, name.c_str(), &after, AT_SYMLINK_NOFOLLOW) != 0) return undone(to, name);
   cow_->keepChangeTime(group->id, cow_->changeTime(group->id, before), after);
-  return {};
-}
-
-// It has no name any more, but somebody has it open and writes to it.
-Status Tree::copyUpUnnamed(Inode& inode, int from, std::optional<uint64_t> keep) {
-  const auto [sideFd, prefix] = place_.beside();
-  const std::string side = sideName(prefix);
-  if (auto ok = copyNode(from, sideFd, side, keep); !ok) return ok;
-  auto made = openBeneath(sideFd, side, O_PATH | O_NOFOLLOW);
-  ::unlinkat(sideFd, side.c_str(), 0);
-  struct stat st;
-  if (!made || ::fstat(made->get(), &st) != 0) return fail(EIO);
-  const auto forReaders = openForReaders(inode, made->get());
-  if (!forReaders) return Failure(forReaders.error());
-  moveReaders(inode, *forReaders);
-  cow_->setOrigin(backingId(st), cow_->origin(inode.backing()));
-  cow_->keepChangeTime(backingId(st), changeTimeOf(inode, from), st);
-  becomes(inode, backingId(st));
-  hold(inode, std::make_shared<UniqueFd>(std::move(*made)));
   return {};
 }
 

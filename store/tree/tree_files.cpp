@@ -27,24 +27,27 @@ bool wantsWrite(int flags) {
 Expected<std::unique_ptr<File>> Tree::open(Inode& inode, int flags, bool mayKeepSuid) {
   if (!S_ISREG(inode.type())) return fail(inode.isDirectory() ? EISDIR : EINVAL);
   const bool writable = wantsWrite(flags);
+  const int backing = flags & kBackingFlags;
+  Cut cut{0, backing, {}};
   std::optional<Workspace::Change> change;
   if (writable) {
     auto begun = beginChange();
     if (!begun) return Failure(begun.error());
     change = std::move(*begun);
-    const std::optional<uint64_t> keep =
-        (flags & O_TRUNC) != 0 ? std::optional<uint64_t>(0) : std::nullopt;
-    if (auto ok = ownFile(inode, keep); !ok) return Failure(ok.error());
+    if (auto ok = ownFile(inode, (flags & O_TRUNC) != 0 ? &cut : nullptr); !ok) {
+      return Failure(ok.error());
+    }
   } else if (auto ok = refuseFrozen(); !ok) {
     return Failure(ok.error());
   }
-  const int backing = flags & kBackingFlags;
   // Reading a result must not write to it, so also no access time.
   const int quiet = readOnly() || (flags & O_NOATIME) != 0 ? O_NOATIME : 0;
   const std::shared_lock lock(names_);
-  auto opened = openBacking(inode, backing | quiet);
+  const bool copied = cut.fd.valid();
+  auto opened = copied ? asOpened(std::move(cut.fd)) : openBacking(inode, backing | quiet);
   if (!opened && opened.error().code == EPERM && quiet != 0) opened = openBacking(inode, backing);
   if (!opened) return Failure(opened.error());
+  if (copied) changed(opened->attributes);  // a copy is none, but this one was cut
   if ((flags & O_TRUNC) != 0 && !mayKeepSuid) dropSetId(opened->fd.get());
   if (snapshot_) {
     return std::make_unique<File>(InodePtr(&inode), std::move(opened->fd), opened->attributes,
@@ -220,11 +223,11 @@ Expected<struct stat> Tree::setattr(Inode& inode, const SetAttributes& wanted, c
   // A copy is cut as it is made: there may be nothing left to cut then, and no time that moves.
   SetAttributes changes = wanted;
   if (wanted.size && !wanted.mtime && isShared(inode)) changes.mtime = timespec{0, UTIME_NOW};
-  const std::optional<uint64_t> keep =
-      wanted.size ? std::optional(static_cast<uint64_t>(*wanted.size)) : std::nullopt;
-  if (auto ok = own(inode, keep); !ok) return Failure(ok.error());
+  const bool cuts = wanted.size && S_ISREG(inode.type());
+  Cut cut{static_cast<uint64_t>(wanted.size.value_or(0)), O_WRONLY, {}};
+  if (auto ok = own(inode, cuts ? &cut : nullptr); !ok) return Failure(ok.error());
   const std::shared_lock lock(names_);
-  const auto opened = openBacking(inode, O_PATH);
+  const auto opened = cut.fd.valid() ? asOpened(std::move(cut.fd)) : openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
   if (auto done = apply(opened->fd.get(), changes, file); !done) return Failure(done.error());
   changed(opened->attributes);
@@ -274,7 +277,7 @@ Expected<std::vector<std::string>> Tree::listxattr(Inode& inode) {
 Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& value, int flags) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
-  if (auto ok = own(inode, std::nullopt); !ok) return ok;
+  if (auto ok = own(inode); !ok) return ok;
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
@@ -290,7 +293,7 @@ Status Tree::setxattr(Inode& inode, const std::string& name, const std::string& 
 Status Tree::removexattr(Inode& inode, const std::string& name) {
   const auto change = beginChange();
   if (!change) return Failure(change.error());
-  if (auto ok = own(inode, std::nullopt); !ok) return ok;
+  if (auto ok = own(inode); !ok) return ok;
   const std::shared_lock lock(names_);
   const auto opened = openBacking(inode, O_PATH);
   if (!opened) return Failure(opened.error());
