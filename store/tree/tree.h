@@ -10,7 +10,7 @@
 // Locks, in this order: the workspace's gate (a Change), names_, inodes_. Reading and writing data
 // takes none but the gate. names_ is held over the system calls of one operation: shared while a
 // name is resolved, exclusively while names are moved or removed, so that a path stays true while
-// it is used.
+// it is used. It is not held while a file is copied to be changed.
 #pragma once
 
 #include <sys/stat.h>
@@ -237,6 +237,7 @@ class Tree : public std::enable_shared_from_this<Tree> {
   Expected<Filled::Name> followCopy(int to, const std::string& name, const struct stat& st);
   void emptyAgain(int to, const Filled& filled);
   void followTo(const Filled::Name& made, const Inode& parent);
+  Expected<Opened> openShared(const Inode& file) const;
   Expected<SideCopy> copyAside(int from, Cut* cut) const;
   Status copyUp(Inode& inode, const Opened& from, SideCopy copy);
   Status putInPlace(const Inode& inode, SideCopy& copy);

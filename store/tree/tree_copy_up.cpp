@@ -9,7 +9,11 @@
 
 namespace kilnfs {
 
+// Copying can take long, and all requests of the mount may come to wait for names_. The snapshot's
+// file does not change, so it is copied without that lock; whose copy comes too late drops it.
 Status Tree::ownFile(Inode& inode, Cut* cut) {
+  std::optional<Opened> from;
+  std::optional<SideCopy> copy;
   while (isShared(inode)) {
     InodePtr parent;
     {
@@ -19,19 +23,32 @@ Status Tree::ownFile(Inode& inode, Cut* cut) {
     if (parent) {
       if (auto ok = ownDirectory(*parent); !ok) return ok;
     }
+    if (!copy) {
+      auto opened = openShared(inode);
+      if (!opened) return Failure(opened.error());
+      if (!isShared(inode)) break;  // it may be somebody's copy that was opened
+      from = std::move(*opened);
+      // Counted now, if not before: that is a walk over the snapshot.
+      const auto several = hasSeveralNames(inode.backing(), from->attributes);
+      if (!several) return Failure(several.error());
+      auto made = copyAside(from->fd.get(), cut);
+      if (!made) return Failure(made.error());
+      copy.emplace(std::move(*made));
+    }
     const std::unique_lock lock(names_);
     {
       const std::lock_guard inodes(inodes_);
       if (parent != inode.parent_) continue;  // it was moved meanwhile
     }
-    if (!isShared(inode)) break;
-    const auto from = openBacking(inode, O_PATH);
-    if (!from) return Failure(from.error());
-    auto copy = copyAside(from->fd.get(), cut);
-    if (!copy) return Failure(copy.error());
-    return copyUp(inode, *from, std::move(*copy));
+    if (isShared(inode)) return copyUp(inode, *from, std::move(*copy));
   }
+  if (cut != nullptr) cut->fd.reset();  // somebody else's copy came first
   return {};
+}
+
+Expected<Tree::Opened> Tree::openShared(const Inode& file) const {
+  const std::shared_lock lock(names_);
+  return openBacking(file, O_PATH);
 }
 
 Expected<SideCopy> Tree::copyAside(int from, Cut* cut) const {

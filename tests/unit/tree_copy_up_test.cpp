@@ -5,16 +5,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <ctime>
 #include <filesystem>
+#include <functional>
+#include <future>
+#include <memory>
+#include <set>
 #include <string>
 
+#include "tests/support/meanwhile.h"
 #include "tests/support/tree_cow_fixture.h"
 #include "tests/support/unprivileged.h"
 
 namespace kilnfs {
 namespace {
 
+using testing::Meanwhile;
 using testing::TreeCowTest;
 using testing::Unprivileged;
 
@@ -109,6 +116,73 @@ TEST_F(TreeCopyUp, CuttingMovesTheTimes) {
     EXPECT_TRUE(st.st_ctim.tv_sec != before.tv_sec || st.st_ctim.tv_nsec > before.tv_nsec) << path;
     EXPECT_GE(st.st_mtim.tv_sec, before.tv_sec) << path;
   }
+}
+
+/// What happens while a file is being copied, before it is written to.
+class DuringACopy : public TreeCopyUp {
+ protected:
+  /// Writes to a/file, and does `what` on another thread meanwhile.
+  void during(const std::function<void()>& what, int flags = O_WRONLY) {
+    const InodePtr inode = node("a/file");
+    std::future<void> other;
+    bool done = false;
+    {
+      const Meanwhile copying("tree.copy", [&] {
+        other = std::async(std::launch::async, what);
+        // For ever, if that waits for the copy.
+        done = other.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+      });
+      const auto file = tree_->open(*inode, flags, true);
+      ASSERT_TRUE(file) << file.error().code;
+      EXPECT_EQ(::pwrite((*file)->fd(), "W", 1, 0), 1);
+    }
+    other.wait();
+    EXPECT_TRUE(done) << "it had to wait";
+  }
+};
+
+TEST_F(DuringACopy, NobodyWaits) {
+  during([&] {
+    EXPECT_EQ(read("a/b/deep"), "deep");
+    write("top", "changed");
+    EXPECT_TRUE(tree_->mkdir(*node("a"), "new", 0755, me_));
+    EXPECT_TRUE(tree_->rename(*node("a"), "soft", *node("a/b"), "soft", 0));
+    EXPECT_EQ(read("a/file"), "one");
+  });
+  EXPECT_EQ(read("a/file"), "Wne");
+}
+
+TEST_F(DuringACopy, SomebodyElseMayBeFaster) {
+  std::unique_ptr<File> reader = std::move(*tree_->open(*node("a/file"), O_RDONLY, true));
+  during([&] { write("a/file", "two"); });
+  EXPECT_EQ(read("a/file"), "Wwo");
+  EXPECT_EQ(readAll(*reader), "Wwo");
+}
+
+TEST_F(DuringACopy, OfNothingAsWell) {
+  during([&] { write("a/file", "two"); }, O_WRONLY | O_TRUNC);
+  EXPECT_EQ(read("a/file"), "W");
+}
+
+TEST_F(DuringACopy, ItMayMove) {
+  during([&] { EXPECT_TRUE(tree_->rename(*node("a"), "file", *node("a/b/c"), "moved", 0)); });
+  EXPECT_EQ(read("a/b/c/moved"), "Wne");
+  EXPECT_EQ(list("a"), (std::set<std::string>{"b", "linked", "soft"}));
+}
+
+TEST_F(DuringACopy, ItMayGetAnotherName) {
+  kept_ = true;
+  during([&] { EXPECT_TRUE(tree_->link(*node("a/file"), *node("a/b"), "again")); });
+  EXPECT_EQ(read("a/file"), "Wne");
+  EXPECT_EQ(read("a/b/again"), "Wne");
+  EXPECT_EQ(at("a/file").attributes.st_nlink, 2U);
+}
+
+TEST_F(DuringACopy, ItMayLoseItsName) {
+  const InodePtr inode = node("a/file");
+  during([&] { EXPECT_TRUE(tree_->unlink(*node("a"), "file")); });
+  EXPECT_EQ(tree_->getattr(*inode)->st_nlink, 0U);
+  EXPECT_EQ(tree_->getattr(*inode)->st_size, 3);
 }
 
 }  // namespace
