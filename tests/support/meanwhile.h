@@ -11,10 +11,10 @@ namespace kilnfs::testing {
 
 class Meanwhile {
  public:
-  /// `what` is done the first time that a thread comes by, by that thread.
-  Meanwhile(const char* point, std::function<void()> what) {
+  /// `what` is done once, by the first thread that comes by after so many `passes`.
+  Meanwhile(const char* point, std::function<void()> what, int passes = 0) {
     action() = std::move(what);
-    armedAfter = 0;
+    armedAfter = passes;
     atArmedFault = [] {
       armedFault = nullptr;
       action()();

@@ -15,6 +15,7 @@
 #include "store/base/fault.h"
 #include "store/store.h"
 #include "store/tree/tree.h"
+#include "tests/support/meanwhile.h"
 #include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tree_editor.h"
@@ -242,6 +243,32 @@ TEST_P(StoreCowTest, LeasesOfAnOldGenerationSeeTheTimesThatItHad) {
   EXPECT_EQ(a->attributes.st_mtim.tv_sec, 1234567);
   EXPECT_EQ(a->attributes.st_mtim.tv_nsec, 89);
   EXPECT_EQ(store_->release(reader, true, "me")->outcome, Release::Outcome::discarded);
+}
+
+TEST_P(StoreCowTest, APublishThatFailsLeavesTheCacheAsItWas) {
+  makeCache();
+  const struct timespec times[2] = {{1, 1}, {1234567, 89}};
+  for (const char* d : {"a", "other"}) {
+    ASSERT_EQ(::utimensat(AT_FDCWD, cached(d).c_str(), times, 0), 0);
+  }
+  CacheLease l = lease();
+  Editor e(l.workspace);
+  e.write("a/file", "two");
+  e.write("other/file", "two");
+  // One directory was moved; where the other is to go there is nothing.
+  const auto spoil = [at = l.workspace->path()] {
+    const int one = ::rmdir((at + "/a/b").c_str());
+    EXPECT_NE(one, ::rmdir((at + "/other/deep").c_str()));
+  };
+  const testing::Meanwhile moving("cache.gift", spoil, 1);
+  EXPECT_FALSE(store_->release(l, false, "me"));
+  EXPECT_EQ(readFile(cached("a/b/c/kept")), "kept too");
+  EXPECT_EQ(readFile(cached("other/deep/kept")), "kept as well");
+  for (const char* d : {"a", "other"}) {
+    struct stat st = {};
+    ASSERT_EQ(::stat(cached(d).c_str(), &st), 0);
+    EXPECT_EQ(st.st_mtim.tv_sec, 1234567) << d;
+  }
 }
 
 // A directory that an old generation gave away has, by then, given away what is in it.
