@@ -146,6 +146,7 @@ Status Materializer::drain() {
   std::move(failed_.begin(), failed_.end(), std::back_inserter(queue_));
   failed_.clear();
   ++draining_;
+  again_ = busy_;
   wake_.notify_all();
   idle_.wait(lock, [this] { return queue_.empty() && !busy_; });
   --draining_;
@@ -172,13 +173,18 @@ void Materializer::threadMain() {
     ItemPtr item = queue_.front();
     queue_.pop_front();
     busy_ = true;
+    again_ = false;
     const std::string name = fmt::format("plain.{}.{}", next_++, item->id.str());
     lock.unlock();
     const Status ok = makeOne(item, name);
     lock.lock();
     if (!ok && isHere(item)) {
       item->error = ok.error();
-      failed_.push_back(item);
+      if (again_) {
+        queue_.push_back(item);
+      } else {
+        failed_.push_back(item);
+      }
     }
     lock.unlock();
     item.reset();

@@ -59,8 +59,8 @@ class Materializer {
   /// Throws it into the trash. ENOENT: it is not here (any more).
   Status remove(const Id& id);
 
-  /// Blocks until all that is here has been tried; the error is of one that could not be made
-  /// plain.
+  /// Blocks until all that is here has been tried since it was called; the error is of one that
+  /// could not be made plain.
   Status drain();
   size_t pending() const;
 
@@ -83,7 +83,8 @@ class Materializer {
   std::deque<ItemPtr> queue_;
   std::vector<ItemPtr> failed_;
   bool busy_ = false;
-  int draining_ = 0;  // how many wait
+  int draining_ = 0;    // how many wait
+  bool again_ = false;  // one of them came while a try was under way
   bool stopping_ = false;
   unsigned next_ = 1;
   std::thread thread_;  // last: it uses the others

@@ -228,7 +228,7 @@ TEST_F(Kiln, WhoMayNotWriteToControlIsToldWhy) {
 
 TEST_F(Kiln, ADaemonThatGoesDuringABuildIsSaidToHaveGoneOnce) {
   const Ran ran =
-      sh("kiln build a -c 'echo began; sleep 1000' >out 2>&1 & "
+      sh(": >out; kiln build a -c 'echo began; sleep 1000' >out 2>&1 & "
          "until grep -q began out; do sleep 0.05; done; "
          "kill -9 " +
          std::to_string(daemon_->pid()) + "; wait $!; echo $?; grep -c 'has gone' out");

@@ -81,7 +81,6 @@ void BuildStore::letGo(const std::string& id) const {
 }
 
 void BuildStore::settle() const {
-  (void)kiln("complete-deletes");  // it may have to tell of a former attempt
   const Ran done = kiln("complete-deletes");
   EXPECT_EQ(done.status, 0) << done.output;
 }
