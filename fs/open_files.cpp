@@ -46,20 +46,21 @@ void OpenFiles::settle(uint64_t node) {
 }
 
 bool OpenFiles::end(uint64_t node) {
-  State last;
+  State ended;
   {
     Shard& s = shard(node);
     const std::lock_guard lock(s.mutex);
     const auto at = s.states.find(node);
-    if (at == s.states.end() || --at->second.opens > 0) return false;
-    last = at->second;
+    if (at == s.states.end()) return false;
+    ended = at->second;
+    if (--at->second.opens > 0) return ended.mappable;
     s.states.erase(at);
   }
-  if (last.backing != 0) {
+  if (ended.backing != 0) {
     const std::lock_guard lock(unusedMutex_);
-    unused_.push_back(last.backing);
+    unused_.push_back(ended.backing);
   }
-  return last.mappable;
+  return ended.mappable;
 }
 
 bool OpenFiles::mappable(uint64_t node) const {

@@ -26,8 +26,8 @@ class OpenFiles {
   /// under way, which may give the kernel what it has read before.
   void settle(uint64_t node);
 
-  /// Takes an open back. True: it was the last one, and what was passed through may have been
-  /// mapped for writing, and be so still.
+  /// Takes an open back. True: what is passed through may have been mapped for writing, and be so
+  /// still, by whoever opened the file for that, though others have it open.
   bool end(uint64_t node);
 
   /// Whether the file may change through a mapping that we don't see.

@@ -20,7 +20,9 @@ class FileHandle : public Handle {
   FileHandle(Mount& mount, std::unique_ptr<File> file) : mount_(mount), file_(std::move(file)) {}
   File* file() override { return file_.get(); }
   void closed() override {
-    if (mount_.opens.end(file_->inode()->number())) file_->mayBeMapped();
+    // Only who may write can have mapped it for that, and has to be followed: others that have it
+    // open keep nobody from publishing.
+    if (mount_.opens.end(file_->inode()->number()) && file_->writable()) file_->mayBeMapped();
   }
   void abandoned() override {
     closed();
@@ -71,16 +73,20 @@ class FileHandle : public Handle {
 };
 
 // Registers a file with the kernel, which will read and write it with the rights that this thread
-// has now: without the one to leave set-id bits in place.
-int enroll(Mount& mount, fuse_req* request, int fd, bool forWriting) {
+// has now: without the one to leave set-id bits in place. It opens the file anew for each of its
+// opens, as that one is for; what is registered is for reading, or it would look like a mapping for
+// writing for as long as anybody reads the file.
+int enroll(Mount& mount, fuse_req* request, const File& file, bool readOnlyTree) {
   int backing = 0;
-  if (forWriting) {
-    const WithoutFsetid less;
-    backing = fuseEnroll(request, fd);
-  } else {
-    const UniqueFd quiet = mount.quiet.reopen(fd);
+  if (readOnlyTree) {
+    const UniqueFd quiet = mount.quiet.reopen(file.fd());
     if (!quiet.valid()) return 0;
     backing = fuseEnroll(request, quiet.get());
+  } else {
+    const auto reader = reopen(file.fd(), O_RDONLY);
+    if (!reader) return 0;
+    const WithoutFsetid less;
+    backing = fuseEnroll(request, reader->get());
   }
   if (backing == 0 && mount.passthrough.exchange(false)) {
     spdlog::warn("files are not passed through: the store's file system does not take it");
@@ -126,7 +132,7 @@ OpenAnswer TreeNode::admit(const Reply& reply, const File& file, int flags) cons
       return 0;
     }
     if (!mayPassThrough(file, flags)) return 0;
-    return enroll(mount_, reply.request(), file.fd(), !tree().readOnly());
+    return enroll(mount_, reply.request(), file, tree().readOnly());
   });
   // Trees change only through this mount, so the kernel's pages are right, but for what is mapped
   // past them. So they are for O_DIRECT, which the kernel itself keeps coherent with them.

@@ -43,11 +43,14 @@ void Workspace::closed(bool forWriting) {
 
 void Workspace::watchMapping(UniqueFd readOnly) {
   struct stat st;
-  if (!writtenBySomebody(readOnly.get()) || ::fstat(readOnly.get(), &st) != 0) return;
+  if (::fstat(readOnly.get(), &st) != 0) return;
   const std::lock_guard lock(mappedMutex_);
   std::erase_if(mapped_, [](const auto& file) { return !writtenBySomebody(file.second.get()); });
-  mapped_.emplace_back(backingId(st), std::move(readOnly));
-  anyMapped_ = true;
+  // Who goes on writing to it is seen by each that closes it meanwhile.
+  if (!knownAsMapped(backingId(st)) && writtenBySomebody(readOnly.get())) {
+    mapped_.emplace_back(backingId(st), std::move(readOnly));
+  }
+  anyMapped_ = !mapped_.empty();
 }
 
 void Workspace::forgetUnmapped() {
@@ -65,6 +68,10 @@ void Workspace::forgetUnmapped() {
 bool Workspace::mappedForWriting(const BackingId& file) const {
   if (!anyMapped_) return false;
   const std::lock_guard lock(mappedMutex_);
+  return knownAsMapped(file);
+}
+
+bool Workspace::knownAsMapped(const BackingId& file) const {
   return std::any_of(mapped_.begin(), mapped_.end(),
                      [&](const auto& known) { return known.first == file; });
 }

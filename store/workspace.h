@@ -96,6 +96,7 @@ class Workspace : public TreeRoot {
 
  private:
   void forgetUnmapped();
+  bool knownAsMapped(const BackingId& file) const;
 
   const std::unique_ptr<CopyOnWrite> cow_;
   std::optional<Native> native_;

@@ -86,6 +86,32 @@ TEST_F(Mapped, AFileThatIsClosedButMappedForWritingIsOpenForWriting) {
   EXPECT_EQ(readFile(store() + "/cache/c/f")[0], 'x');
 }
 
+// Whoever reads it may stay when the one who has mapped it closes it.
+TEST_F(Mapped, AMappingIsSeenBesideAReaderWhoStays) {
+  const std::string lease = mnt("leases/" + std::filesystem::current_path().filename().string());
+  put("before", std::string(64 << 10, 'a'));
+  const UniqueFd before = open("before", O_RDONLY);
+  char* first = map("before");
+  EXPECT_EQ(code(::rmdir(lease.c_str())), EBUSY) << "opened for reading before";
+  ::munmap(first, 4096);
+  char* second = nullptr;
+  UniqueFd between;
+  {
+    const UniqueFd fd = open("between");
+    ASSERT_EQ(::ftruncate(fd.get(), 4096), 0);
+    second =
+        static_cast<char*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
+    ASSERT_NE(second, MAP_FAILED);
+    between = open("between", O_RDONLY);
+  }
+  EXPECT_EQ(code(::rmdir(lease.c_str())), EBUSY) << "opened for reading since";
+  second[0] = 'x';
+  ::munmap(second, 4096);
+  std::filesystem::current_path(former_);
+  EXPECT_EQ(code(::rmdir(lease.c_str())), 0) << "who reads holds up nobody";
+  EXPECT_EQ(readFile(store() + "/cache/c/between")[0], 'x');
+}
+
 TEST_F(Mapped, TimesMoveWithWhatIsWrittenThroughTheMapping) {
   char* at = map("f");
   const struct timespec old[2] = {{1, 0}, {1, 0}};
