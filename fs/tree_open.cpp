@@ -153,11 +153,13 @@ void TreeNode::open(Reply reply, int flags) {
 }
 
 void TreeNode::create(Reply reply, const std::string& name, int flags, mode_t mode) {
-  answer(std::move(reply), flags, tree().create(*inode_, name, flags, mode, reply.creator()));
+  const Creator creator = reply.creator();
+  answer(std::move(reply), flags, tree().create(*inode_, name, flags, mode, creator));
 }
 
 void TreeNode::createUnnamed(Reply reply, int flags, mode_t mode) {
-  answer(std::move(reply), flags, tree().createUnnamed(*inode_, flags, mode, reply.creator()));
+  const Creator creator = reply.creator();
+  answer(std::move(reply), flags, tree().createUnnamed(*inode_, flags, mode, creator));
 }
 
 void TreeNode::answer(Reply reply, int flags, Expected<Tree::Created> created) const {
