@@ -299,8 +299,8 @@ void opCopyFileRange(fuse_req_t request, fuse_ino_t, off_t inOffset, fuse_file_i
     const auto to = handleOf(request, out);
     if (!from || !to) return reply.error(EBADF);
     if (from->file() == nullptr || to->file() == nullptr) return reply.error(EOPNOTSUPP);
-    if (reply.uid() != 0) to->file()->clearSetId();
-    const auto copied = to->file()->copyFrom(*from->file(), inOffset, outOffset, size);
+    const auto copied =
+        to->file()->copyFrom(*from->file(), inOffset, outOffset, size, setIdAfter(reply));
     if (!copied) return reply.error(copied.error());
     reply.written(*copied);
   });

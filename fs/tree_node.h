@@ -55,6 +55,11 @@ class TreeNode : public Node {
   const InodePtr inode_;
 };
 
+/// What a change to a file's data by who asks for it leaves of its set-id bits.
+inline SetId setIdAfter(const Reply& reply) {
+  return reply.uid() != 0 ? SetId::dropped : SetId::kept;
+}
+
 /// Seconds for which the kernel may believe what it is told of a tree.
 double beliefIn(const Tree& tree);
 

@@ -15,6 +15,10 @@ namespace {
 // Bytes up to which a file that is read is put into the kernel's page cache when it is opened.
 constexpr off_t kSmall = 16 << 10;
 
+SetId setIdAfter(const WriteData& data) {
+  return data.clearSetId() ? SetId::dropped : SetId::kept;
+}
+
 class FileHandle : public Handle {
  public:
   FileHandle(Mount& mount, std::unique_ptr<File> file) : mount_(mount), file_(std::move(file)) {}
@@ -35,7 +39,6 @@ class FileHandle : public Handle {
   }
 
   void write(Reply reply, const WriteData& data, off_t offset) override {
-    if (data.clearSetId()) file_->clearSetId();
     const auto written = data.append() ? append(data) : writeAt(data, offset);
     if (written) {
       reply.written(*written);
@@ -46,8 +49,7 @@ class FileHandle : public Handle {
 
   void sync(Reply reply, bool dataOnly) override { reply.status(file_->sync(dataOnly)); }
   void allocate(Reply reply, int mode, off_t offset, off_t length) override {
-    if (reply.uid() != 0) file_->clearSetId();
-    reply.status(file_->allocate(mode, offset, length));
+    reply.status(file_->allocate(mode, offset, length, setIdAfter(reply)));
   }
   void seek(Reply reply, off_t offset, int whence) override {
     const auto found = file_->seek(offset, whence);
@@ -62,10 +64,10 @@ class FileHandle : public Handle {
   Expected<size_t> append(const WriteData& data) {
     const auto bytes = data.copy();
     if (!bytes) return Failure(bytes.error());
-    return file_->append(bytes->data(), bytes->size());
+    return file_->append(bytes->data(), bytes->size(), setIdAfter(data));
   }
   Expected<size_t> writeAt(const WriteData& data, off_t offset) {
-    return file_->write([&](int fd) { return data.writeTo(fd, offset); });
+    return file_->write([&](int fd) { return data.writeTo(fd, offset); }, setIdAfter(data));
   }
 
   Mount& mount_;

@@ -40,11 +40,13 @@ File::~File() {
   if (workspace_) workspace_->closed(writable_);
 }
 
-Expected<Workspace::Change> File::beginChange() const {
+// The bits are a change too: what is published keeps them.
+Expected<Workspace::Change> File::beginChange(SetId setId) const {
   if (!writable_) return fail(EBADF);
   if (!workspace_) return fail(EROFS);
   auto change = workspace_->beginChange();
   if (!change) return fail(ESTALE);
+  if (setId == SetId::dropped) dropSetId(fd());
   return std::move(*change);
 }
 
@@ -55,31 +57,28 @@ Failure File::lost(int code) const {
   return fail(code);
 }
 
-Expected<size_t> File::write(const std::function<Expected<size_t>(int fd)>& writer) {
-  const auto change = beginChange();
+Expected<size_t> File::write(const std::function<Expected<size_t>(int fd)>& writer, SetId setId) {
+  const auto change = beginChange(setId);
   if (!change) return Failure(change.error());
   auto written = writer(fd());
   if (!written) return lost(written.error().code);
   return written;
 }
 
-Expected<size_t> File::append(const void* data, size_t size) {
-  return write([data, size](int fd) -> Expected<size_t> {
+Expected<size_t> File::append(const void* data, size_t size, SetId setId) {
+  const auto writer = [data, size](int fd) -> Expected<size_t> {
     struct iovec iov = {const_cast<void*>(data), size};
     // The flag instead of O_APPEND on the descriptor: that would also move what a shared mapping
     // writes back, and could not follow fcntl(F_SETFL).
     const ssize_t n = ::pwritev2(fd, &iov, 1, 0, RWF_APPEND);
     if (n < 0) return fail(errno);
     return static_cast<size_t>(n);
-  });
+  };
+  return write(writer, setId);
 }
 
-void File::clearSetId() const {
-  dropSetId(fd());
-}
-
-Status File::allocate(int mode, off_t offset, off_t length) {
-  const auto change = beginChange();
+Status File::allocate(int mode, off_t offset, off_t length, SetId setId) {
+  const auto change = beginChange(setId);
   if (!change) return Failure(change.error());
   if (::fallocate(fd(), mode, offset, length) != 0) return lost(errno);
   return {};
@@ -97,8 +96,9 @@ Status File::sync(bool dataOnly) const {
   return {};
 }
 
-Expected<size_t> File::copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size) {
-  const auto change = beginChange();
+Expected<size_t> File::copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size,
+                                SetId setId) {
+  const auto change = beginChange(setId);
   if (!change) return Failure(change.error());
   const ssize_t n = ::copy_file_range(in.fd(), &inOffset, fd(), &outOffset, size, 0);
   if (n < 0) return lost(errno);

@@ -11,6 +11,10 @@
 
 namespace kilnfs {
 
+/// What a change to its data leaves of a file's set-id bits: one by somebody without privilege
+/// takes them away.
+enum class SetId { kept, dropped };
+
 class File {
  public:
   /// Of a workspace, which was told of the open already.
@@ -31,23 +35,23 @@ class File {
 
   /// Runs `writer`, which writes to the descriptor that it gets and says how much. ESTALE: the
   /// workspace was sealed; EBADF; EROFS. Data that could not be written is noted in the workspace.
-  Expected<size_t> write(const std::function<Expected<size_t>(int fd)>& writer);
+  Expected<size_t> write(const std::function<Expected<size_t>(int fd)>& writer,
+                         SetId setId = SetId::kept);
 
   /// Writes at the end, wherever that is now, as O_APPEND does.
-  Expected<size_t> append(const void* data, size_t size);
-  /// What writing by somebody without privilege takes away from a file.
-  void clearSetId() const;
+  Expected<size_t> append(const void* data, size_t size, SetId setId = SetId::kept);
   /// Says that it may have been mapped for writing behind our back, and be so when it is closed.
   void mayBeMapped() { mayBeMapped_ = true; }
-  Status allocate(int mode, off_t offset, off_t length);
+  Status allocate(int mode, off_t offset, off_t length, SetId setId = SetId::kept);
   /// SEEK_DATA and SEEK_HOLE; ENXIO past the end.
   Expected<off_t> seek(off_t offset, int whence) const;
   Status sync(bool dataOnly) const;
   /// copy_file_range(2) from `in`, which may be of another tree.
-  Expected<size_t> copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size);
+  Expected<size_t> copyFrom(const File& in, off_t inOffset, off_t outOffset, size_t size,
+                            SetId setId = SetId::kept);
 
  private:
-  Expected<Workspace::Change> beginChange() const;
+  Expected<Workspace::Change> beginChange(SetId setId) const;
   Failure lost(int code) const;
 
   const InodePtr inode_;

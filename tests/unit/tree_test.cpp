@@ -224,6 +224,24 @@ TEST_F(TreeTest, AFrozenWorkspaceIsStaleButOpenFilesReadOn) {
   EXPECT_TRUE(tree_->getattr(*made.entry.inode, made.file.get()));
 }
 
+// What has become a result stays as it is, whoever has it open for writing still.
+TEST_F(TreeTest, AFrozenWorkspacesFilesKeepTheirSetIdBits) {
+  auto made = make(root(), "f");
+  const File& file = *made.file;
+  const auto mode = [&] { return tree_->getattr(*made.entry.inode, &file)->st_mode & 07777; };
+  ASSERT_EQ(::fchmod(file.fd(), 04755), 0);
+  EXPECT_TRUE(made.file->allocate(0, 0, 1, SetId::kept));
+  EXPECT_EQ(mode(), 04755U);
+  EXPECT_TRUE(made.file->allocate(0, 0, 1, SetId::dropped));
+  EXPECT_EQ(mode(), 0755U);
+  ASSERT_EQ(::fchmod(file.fd(), 04755), 0);
+  ASSERT_TRUE(workspace_->freeze(true));
+  EXPECT_EQ(code(made.file->allocate(0, 0, 1, SetId::dropped)), ESTALE);
+  EXPECT_EQ(code(made.file->append("x", 1, SetId::dropped)), ESTALE);
+  EXPECT_EQ(code(made.file->copyFrom(file, 0, 0, 1, SetId::dropped)), ESTALE);
+  EXPECT_EQ(mode(), 04755U);
+}
+
 TEST_F(TreeTest, InodeNumbersDifferBetweenTreesAndListingsAgree) {
   fs::create_directory(area_ / "s");
   std::ofstream(area_ / "s/f") << "x";
