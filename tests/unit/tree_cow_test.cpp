@@ -251,6 +251,24 @@ TEST_F(TreeCowTest, AFileWithoutANameIsOpenForWritingNoLongerThanItsDescriptors)
   EXPECT_TRUE(workspace_->freeze(false)) << "the inode is known still";
 }
 
+// Else as many descriptors as there were openings would be kept for it.
+TEST_F(TreeCowTest, AFileThatIsMappedIsWatchedOnce) {
+  const auto descriptors = [] {
+    const std::filesystem::directory_iterator all("/proc/self/fd");
+    return std::distance(begin(all), end(all));
+  };
+  auto writer = tree_->open(*node("a/linked"), O_RDWR, true);
+  ASSERT_TRUE(writer);
+  const auto openAndClose = [&] { (*tree_->open(*node("a/linked"), O_RDWR, true))->mayBeMapped(); };
+  openAndClose();
+  const auto before = descriptors();
+  for (int i = 0; i < 10; ++i) openAndClose();
+  EXPECT_EQ(descriptors(), before);
+  EXPECT_TRUE(workspace_->anyMapped());
+  writer->reset();
+  EXPECT_TRUE(workspace_->freeze(false));
+}
+
 TEST_F(TreeCowTest, AFileWhoseLastNameIsGoneGetsNoneAgain) {
   const InodePtr inode = node("a/linked");
   auto writer = tree_->open(*inode, O_RDWR, true);
