@@ -121,9 +121,12 @@ void Process::kill() {
 
 Process::Outcome Process::wait() {
   int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-  }
+  pid_t ended = 0;
+  do {
+    ended = ::waitpid(pid_, &status, 0);
+  } while (ended < 0 && errno == EINTR);
   pid_ = -1;
+  if (ended < 0) return {};  // how it ended can't be known, so it is no success
   return outcomeOf(status);
 }
 

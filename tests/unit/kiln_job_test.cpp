@@ -36,6 +36,14 @@ TEST(KilnJob, SignalsOfTheCommandAreAsTheyWere) {
   EXPECT_EQ(run("grep -q '^SigBlk:.0*$' /proc/self/status").exit, 0);
 }
 
+TEST(KilnJob, EndsThoughKilnsParentIgnoredItsChildren) {
+  const auto former = signal(SIGCHLD, SIG_IGN);
+  alarm(30);
+  EXPECT_EQ(run("exit 42").exit, 42);
+  alarm(0);
+  signal(SIGCHLD, former);
+}
+
 TEST(KilnJob, WhatCannotBeStartedIsAnError) {
   const HeldSignals held;
   const auto end = runJob({"/nonexistent/program"}, {}, held);

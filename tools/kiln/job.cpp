@@ -132,9 +132,14 @@ class Deadline {
 HeldSignals::HeldSignals() {
   const sigset_t set = heldSet();
   pthread_sigmask(SIG_BLOCK, &set, &before_);
+  // Nobody can wait for a child if the signal is ignored, as it is if kiln's parent did so.
+  struct sigaction children = {};
+  children.sa_handler = SIG_DFL;
+  sigaction(SIGCHLD, &children, &childrenBefore_);
 }
 
 HeldSignals::~HeldSignals() {
+  sigaction(SIGCHLD, &childrenBefore_, nullptr);
   pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
@@ -157,6 +162,11 @@ Expected<JobEnd> runJob(const std::vector<std::string>& argv, std::optional<mill
   while (true) {
     int status = 0;
     const pid_t changed = waitpid(*pid, &status, WNOHANG | WUNTRACED);
+    if (changed < 0 && errno != EINTR) {
+      const int code = errno;
+      terminal.takeBack(*pid);
+      return fail(code, "wait for " + argv[0] + ": " + std::strerror(code));
+    }
     if (changed == *pid && WIFSTOPPED(status)) {
       stopTogether(*pid, WSTOPSIG(status), terminal);
     } else if (changed == *pid) {

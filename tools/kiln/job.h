@@ -34,6 +34,7 @@ class HeldSignals {
 
  private:
   sigset_t before_{};
+  struct sigaction childrenBefore_ = {};
 };
 
 /// Runs `argv` (found in PATH) and waits for its end, while HeldSignals are held: those that come

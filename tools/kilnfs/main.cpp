@@ -226,6 +226,7 @@ int run(int argc, char** argv) {
 }  // namespace kilnfs
 
 int main(int argc, char** argv) {
+  ::signal(SIGCHLD, SIG_DFL);  // else, if our parent ignores it, we never know how a command ended
   try {
     return kilnfs::run(argc, argv);
   } catch (const std::exception& e) {
