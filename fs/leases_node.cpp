@@ -190,10 +190,14 @@ class BuildsDirectory : public EventfulDirectory {
   void lookup(Reply reply, const std::string& name) override {
     const auto id = Id::parse(name);
     if (!id) return reply.noEntry(kForever);
+    // The name of a first attempt is not kept: the second would begin in a tree that is gone. That
+    // it be forgotten in between can't be waited for, as whoever waits for the build may be in the
+    // way.
+    const bool kept = !mount_.builds().mayBeRetried(*id);
     auto workspace = mount_.builds().workspace(*id);
     if (!workspace) return reply.error(ENOENT);
     answerRoot(mount_, std::move(reply), mount_.trees.get(std::move(workspace), number()),
-               [](const auto&) { return true; });
+               [&](const auto&) { return kept; });
   }
 
   void rmdir(Reply reply, const std::string& name) override {

@@ -108,6 +108,9 @@ class Builds {
   virtual KeptFor needed() const = 0;
   /// The tmpdir of a running build, or null: what builds/<id> shows.
   virtual std::shared_ptr<Workspace> workspace(const Id& id) const = 0;
+  /// Whether builds/<id> may be another tmpdir soon, without the build having ended: the first
+  /// attempt of two. To be asked before workspace(), then it is right for what that gives.
+  virtual bool mayBeRetried(const Id& id) const = 0;
   /// Refuses new builds, cancels the others and waits for their end. Idempotent; from any thread,
   /// also from several at once.
   virtual void stop() = 0;

@@ -380,4 +380,10 @@ std::shared_ptr<Workspace> Scheduler::workspace(const Id& id) const {
   return found == active_.end() ? nullptr : found->second->tmpdir;
 }
 
+bool Scheduler::mayBeRetried(const Id& id) const {
+  const std::lock_guard lock(*mutex_);
+  const auto found = active_.find(id);
+  return found != active_.end() && found->second->asked.request.retry && !found->second->retried;
+}
+
 }  // namespace kilnfs

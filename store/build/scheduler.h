@@ -40,6 +40,7 @@ class Scheduler : public Builds {
   bool underWay(const Id& id) const override;
   KeptFor needed() const override;
   std::shared_ptr<Workspace> workspace(const Id& id) const override;
+  bool mayBeRetried(const Id& id) const override;
   void stop() override;
 
  private:

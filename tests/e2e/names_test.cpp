@@ -122,6 +122,20 @@ TEST_F(Names, TheRootOfALeaseHasNoAclThatNobodyGaveIt) {
   EXPECT_EQ(sh("stat -c %A leases/c.1").output, "drwxr-xr-x\n");
 }
 
+// The second attempt is made where the first one was, in another directory.
+TEST_F(Names, ARetriedBuildBeginsAnew) {
+  finish();
+  start({"no_overlay"});
+  const auto build = [&](const std::string& id, const std::string& command) {
+    return sh("echo 'build " + id + " --retry --wait -c \"" + command + "\"' > control").output;
+  };
+  EXPECT_NE(build("a", "test -e done || { touch done; exit 1; }"), "");
+  EXPECT_EQ(sh("ls results").output, "") << "an attempt that failed is not a result";
+  const std::string flag = dir_ / "flag";
+  EXPECT_EQ(build("b", "test -e " + flag + " || { touch " + flag + "; exit 1; }; echo 2 > f"), "");
+  EXPECT_EQ(sh("cat results/b/f").output, "2\n");
+}
+
 // mv would copy the link and then remove it, which deletes the cache.
 TEST_F(Names, ACacheIsNotMovedWithinTheMount) {
   ASSERT_EQ(sh("setsid -w sh -c 'echo text > caches/c/f'").status, 0);
