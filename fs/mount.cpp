@@ -62,6 +62,11 @@ void Mount::laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&
 }
 
 void Mount::finish() {
+  while (!finishFor(std::chrono::hours(1))) {
+  }
+}
+
+bool Mount::finishFor(std::chrono::milliseconds limit) {
   staleNames.end();
   std::vector<std::weak_ptr<Interrupt>> waiting;
   {
@@ -72,7 +77,7 @@ void Mount::finish() {
   for (const auto& weak : waiting) {
     if (const auto interrupt = weak.lock()) interrupt->raise();
   }
-  workers_.drain();
+  return workers_.drainFor(limit);
 }
 
 void Mount::answerEntry(Reply reply, const NodeRef& node, const struct stat& st,

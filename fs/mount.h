@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -64,6 +65,8 @@ class Mount {
   /// Ends all that waits, and waits for the workers, whatever goes on being asked. From now on the
   /// kernel is not told what is stale.
   void finish();
+  /// The same, but waits no longer than `limit`; false: not all have ended.
+  bool finishFor(std::chrono::milliseconds limit);
 
   /// Answers a look-up, and takes the count back if the answer did not arrive.
   void answerEntry(Reply reply, const NodeRef& node, const struct stat& st, double entryTimeout,

@@ -18,6 +18,9 @@
 namespace kilnfs {
 namespace {
 
+// Until those who wait for us are cut off when we end.
+constexpr std::chrono::seconds kCutOffAfter{20};
+
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -132,7 +135,11 @@ void FuseSession::stop(int grace) {
     return;
   }
   // While we still serve: whoever tells the kernel something may have to wait for it.
-  mount_.finish();
+  if (!mount_.finishFor(kCutOffAfter)) {
+    // A worker may wait for the kernel, and that for somebody who waits for an answer of ours.
+    if (auto aborted = connection_->abort(); !aborted) spdlog::warn("{}", aborted.error().message);
+    mount_.finish();
+  }
   loop_->stop();
   served_.wait(lock, [&] { return done_; });
 }

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 
-#include <chrono>
 #include <system_error>
 #include <utility>
 
@@ -64,14 +63,21 @@ void Workers::threadMain(Threads::iterator self) {
 }
 
 void Workers::drain() {
+  while (!drainFor(std::chrono::hours(1))) {
+  }
+}
+
+bool Workers::drainFor(std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   wake_.notify_all();
-  idle_.wait(lock, [this] { return threads_.empty() && jobs_.empty(); });
+  const bool done =
+      idle_.wait_for(lock, limit, [this] { return threads_.empty() && jobs_.empty(); });
   stopping_ = false;
   Threads finished = std::exchange(finished_, {});
   lock.unlock();
   for (std::thread& thread : finished) thread.join();
+  return done;
 }
 
 }  // namespace kilnfs

@@ -5,6 +5,7 @@
 // after a while. Jobs must not throw.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -27,6 +28,8 @@ class Workers {
 
   /// Waits until every job has ended and every thread is gone. Jobs may still be added meanwhile.
   void drain();
+  /// The same, but no longer than `limit`; false: not all have.
+  bool drainFor(std::chrono::milliseconds limit);
 
  private:
   using Threads = std::list<std::thread>;
