@@ -25,25 +25,48 @@ Mount::Mount(Parts parts, const MountOptions& options)
       staleNames([this](std::function<void()> job) { later(std::move(job)); }),
       parts_(parts),
       options_(options),
-      started_(now()) {}
+      started_(now()),
+      workers_(options.workers),
+      waiters_(options.workers) {}
 
 void Mount::setSession(fuse_session* session) {
   session_ = session;
   staleNames.setSession(session);
 }
 
-void Mount::later(std::function<void()> job) {
-  workers_.run([job = std::move(job)] {
+namespace {
+
+void runOn(Workers& workers, std::function<void()> job) {
+  workers.run([job = std::move(job)] {
     resetThreadIdentity();
     job();
   });
 }
 
+// std::function wants to be copied; the Reply can't be.
+std::function<void()> holding(Reply reply, std::function<void(Reply)> job) {
+  auto held = std::make_shared<Reply>(std::move(reply));
+  return [held, job = std::move(job)] { job(std::move(*held)); };
+}
+
+}  // namespace
+
+void Mount::later(std::function<void()> job) {
+  runOn(workers_, std::move(job));
+}
+
 void Mount::later(Reply reply, std::function<void(Reply)> job) {
   if (finishing_) return reply.error(ENOTCONN);
-  // std::function wants to be copied; the Reply can't be.
-  auto held = std::make_shared<Reply>(std::move(reply));
-  later([held, job = std::move(job)] { job(std::move(*held)); });
+  later(holding(std::move(reply), std::move(job)));
+}
+
+void Mount::laterWaiting(std::function<void()> job) {
+  runOn(waiters_, std::move(job));
+}
+
+void Mount::laterWaiting(Reply reply, std::function<void(Reply)> job) {
+  if (finishing_) return reply.error(ENOTCONN);
+  laterWaiting(holding(std::move(reply), std::move(job)));
 }
 
 void Mount::laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&)> job) {
@@ -57,8 +80,8 @@ void Mount::laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&
     }
     waiting_.push_back(interrupt);
   }
-  later(std::move(reply),
-        [interrupt, job = std::move(job)](Reply held) { job(std::move(held), *interrupt); });
+  laterWaiting(std::move(reply),
+               [interrupt, job = std::move(job)](Reply held) { job(std::move(held), *interrupt); });
 }
 
 void Mount::finish() {
@@ -77,7 +100,8 @@ bool Mount::finishFor(std::chrono::milliseconds limit) {
   for (const auto& weak : waiting) {
     if (const auto interrupt = weak.lock()) interrupt->raise();
   }
-  return workers_.drainFor(limit);
+  // Those who wait first: they give the others work.
+  return waiters_.drainFor(limit) && workers_.drainFor(limit);
 }
 
 void Mount::answerEntry(Reply reply, const NodeRef& node, const struct stat& st,

@@ -60,7 +60,11 @@ class Mount {
   void later(std::function<void()> job);
   /// The same for a request. ENOTCONN to its caller, and no job, once we finish.
   void later(Reply reply, std::function<void(Reply)> job);
-  /// The same for what waits: the Interrupt is raised by a signal to the caller, or at the end.
+  /// The same for what may wait for a job of later(), or for what others ask us: on workers of its
+  /// own, so that those who are waited for always find one.
+  void laterWaiting(std::function<void()> job);
+  void laterWaiting(Reply reply, std::function<void(Reply)> job);
+  /// The same; the Interrupt is raised by a signal to the caller, or at the end.
   void laterInterruptible(Reply reply, std::function<void(Reply, Interrupt&)> job);
   /// Ends all that waits, and waits for the workers, whatever goes on being asked. From now on the
   /// kernel is not told what is stale.
@@ -94,7 +98,9 @@ class Mount {
   std::mutex mutex_;
   std::vector<std::weak_ptr<Interrupt>> waiting_;  // guarded by mutex_
   size_t pruneAt_ = 64;                            // guarded by mutex_
-  Workers workers_;                                // last: destroyed first, its jobs use the others
+  // Last: destroyed first, their jobs use the others.
+  Workers workers_;
+  Workers waiters_;
 };
 
 }  // namespace kilnfs

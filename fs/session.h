@@ -33,7 +33,8 @@ struct MountOptions {
   gid_t gid = 0;
   mode_t controlMode = 0600;
   gid_t controlGid = 0;
-  std::string guard;  // the program kiln-supervise (guard.h)
+  std::string guard;      // the program kiln-supervise (guard.h)
+  size_t workers = 2000;  // threads for what may block, at most, and as many for what waits
 };
 
 class Session {

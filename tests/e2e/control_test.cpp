@@ -78,6 +78,16 @@ read -r line <&3; cat logs/a
   EXPECT_EQ(bash("cat caches/npm/x; find results/a -mindepth 1 -printf '%P\\n'"), "1\ndeep\n");
 }
 
+// What a build asks of the mount must not wait behind those who wait for the build.
+TEST_F(ControlFile, WhoWaitsTakesNoWorkerFromWhoIsWaitedFor) {
+  start({"workers=1"});
+  EXPECT_EQ(
+      bash(R"(timeout 60 sh -c "echo \"build a --cache c:d --wait -c 'echo 1 > d/f'\" > control"
+cat caches/c/f
+)"),
+      "1\n");
+}
+
 TEST_F(ControlFile, CommandsRunAsWhoWroteThem) {
   start({"control_mode=0666"});
   ::mkdir((dir_ / "src").c_str(), 0755);

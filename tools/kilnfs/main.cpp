@@ -181,6 +181,7 @@ int serve(const DaemonOptions& options, const sigset_t& signals, Background back
   buildOptions.supervisor = findSupervisor();
   MountOptions mount = mountOptions(options);
   mount.guard = buildOptions.supervisor;
+  if (options.workers) mount.workers = *options.workers;
   const auto builds = Builds::create(**store, *leases, buildOptions);
   const auto control = Control::create(**store, *leases, *builds);
   int status = 0;

@@ -63,6 +63,10 @@ Status setValue(const std::string& name, const std::string& value, DaemonOptions
     options.linger = std::chrono::seconds(*seconds);
   } else if (name == "fault") {
     options.fault = value;
+  } else if (name == "workers") {
+    const auto workers = number<unsigned>(name, value);
+    if (!workers || *workers == 0) return fail(EINVAL, "option workers: a number");
+    options.workers = *workers;
   } else if (name == "max_used") {
     const auto size = parseSize(value);
     if (!size) return fail(EINVAL, "option max_used: " + size.error().message);

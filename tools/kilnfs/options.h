@@ -23,9 +23,10 @@ struct DaemonOptions {
   mode_t controlMode = 0600;
   std::optional<gid_t> controlGid;
   std::chrono::milliseconds linger{2000};
-  PruneLimits limits;              // only those on space
-  bool overlay = true;             // builds at native speed, where that can be had
-  std::optional<bool> allowOther;  // absent: if root mounts
+  PruneLimits limits;               // only those on space
+  bool overlay = true;              // builds at native speed, where that can be had
+  std::optional<bool> allowOther;   // absent: if root mounts
+  std::optional<unsigned> workers;  // for the tests, and not in the help: MountOptions::workers
   std::string fault;  // for the tests, and not in the help: NAME[:PASSES], see store/base/fault.h
   std::vector<std::string> forFuse;  // ro, noatime, ...: what the kernel's mount understands
 };
