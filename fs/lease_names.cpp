@@ -27,24 +27,38 @@ std::optional<uid_t> LeaseNames::letsIn(const std::string& lease) const {
   return known->second.holder;
 }
 
-void LeaseNames::keepNoMore(const std::string& lease) {
+bool LeaseNames::keepNoMore(const std::string& lease) {
   const std::lock_guard lock(mutex_);
   const auto known = leases_.find(lease);
   if (known == leases_.end()) {
     leases_[lease].state = State::open;  // nor later
-  } else if (known->second.state == State::kept) {
-    known->second.state = State::notKept;
+    return false;
   }
+  if (known->second.state != State::kept) return false;
+  known->second.state = State::notKept;
+  return true;
 }
 
 void LeaseNames::open(const std::string& lease) {
   const std::lock_guard lock(mutex_);
-  leases_[lease].state = State::open;
+  const auto known = leases_.find(lease);
+  if (known == leases_.end()) return;  // it has ended meanwhile
+  known->second.state = State::open;
+  opened_.notify_all();
+}
+
+void LeaseNames::awaitOpen(const std::string& lease, std::chrono::milliseconds limit) const {
+  std::unique_lock lock(mutex_);
+  opened_.wait_for(lock, limit, [&] {
+    const auto known = leases_.find(lease);
+    return known == leases_.end() || known->second.state == State::open;
+  });
 }
 
 void LeaseNames::ended(const std::string& lease) {
   const std::lock_guard lock(mutex_);
   leases_.erase(lease);
+  opened_.notify_all();
 }
 
 std::string LeaseNames::privateAcl() {

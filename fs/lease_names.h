@@ -13,6 +13,8 @@
 
 #include <sys/stat.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -28,10 +30,13 @@ class LeaseNames {
   bool keep(const std::string& lease, uid_t holder, const struct stat& root);
   /// Whom alone the root of a lease lets in; nothing: whom its attributes do.
   std::optional<uid_t> letsIn(const std::string& lease) const;
-  /// First the name must not be kept any more, then, once the kernel has forgotten it and those
-  /// who are on their way by it have been refused, the root lets in whom its attributes do.
-  void keepNoMore(const std::string& lease);
+  /// First the name must not be kept any more (true: see to that, nobody else does), then, once the
+  /// kernel has forgotten it and those who are on their way by it have been refused, the root lets
+  /// in whom its attributes do.
+  bool keepNoMore(const std::string& lease);
   void open(const std::string& lease);
+  /// Waits for that, or for the end of the lease.
+  void awaitOpen(const std::string& lease, std::chrono::milliseconds limit) const;
   void ended(const std::string& lease);
 
   /// Whether such attributes of a root can be narrowed down to its owner by an ACL.
@@ -46,6 +51,7 @@ class LeaseNames {
     State state = State::kept;
   };
   mutable std::mutex mutex_;
+  mutable std::condition_variable opened_;         // or ended
   std::unordered_map<std::string, Lease> leases_;  // guarded by mutex_
 };
 

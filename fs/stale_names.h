@@ -32,9 +32,9 @@ class StaleNames {
   /// `name` in the directory with the node number `parent`. What is `gone` the kernel forgets as a
   /// whole, and we are told so; else it asks for the name again. Never blocks.
   void drop(uint64_t parent, std::string name, bool gone);
-  /// Blocks until the kernel has forgotten all that were dropped so far, and
-  /// those that are meanwhile. Not to be called while an
-  /// answer about a name in their directory is owed.
+  /// Blocks until the kernel has forgotten all that were dropped so far, and those that are
+  /// meanwhile. Not to be called while an answer is owed to who may hold a lock of their
+  /// directory, or hold up who does.
   void settle();
   /// Nothing is dropped from now on: the mount ends.
   void end() { ended_ = true; }

@@ -14,6 +14,7 @@ namespace kilnfs {
 namespace {
 
 constexpr const char* kAccessAcl = "system.posix_acl_access";
+constexpr std::chrono::seconds kOpensWithin{1};
 
 File* fileOf(Handle* handle) {
   return handle != nullptr ? handle->file() : nullptr;
@@ -47,37 +48,63 @@ void TreeNode::getattr(Reply reply, Handle* handle) {
 }
 
 void TreeNode::setattr(Reply reply, const SetAttributes& wanted, Handle* handle) {
+  if (!letsOthersIn(wanted)) return change(std::move(reply), wanted, handle);
+  openLease(std::move(reply), [wanted](Reply held, TreeNode& node) {
+    node.change(std::move(held), wanted, nullptr);
+  });
+}
+
+void TreeNode::change(Reply reply, const SetAttributes& wanted, Handle* handle) {
   const auto st = tree().setattr(*inode_, wanted, fileOf(handle));
   if (wanted.size) mount_.opens.settle(number());
   if (!st) return reply.error(st.error());
-  const bool rights = wanted.mode || wanted.uid;
-  const auto holder =
-      rights && isLeaseRoot() ? mount_.leaseNames.letsIn(tree().key()) : std::nullopt;
-  if (holder && !LeaseNames::canBePrivate(*holder, *st)) {
-    return openLease(std::move(reply), [st = *st](Reply held, TreeNode& node) {
-      held.attributes(st, node.timeout(*node.inode_));
-    });
-  }
   reply.attributes(*st, timeout(*inode_));
 }
 
+// Whether it is the root of a lease that only its holder comes into, which can't be said of it with
+// these attributes.
+bool TreeNode::letsOthersIn(const SetAttributes& wanted) const {
+  if ((!wanted.mode && !wanted.uid) || !isLeaseRoot()) return false;
+  const auto holder = mount_.leaseNames.letsIn(tree().key());
+  auto st = tree().getattr(*inode_);
+  if (!holder || !st) return false;
+  if (wanted.mode) st->st_mode = *wanted.mode;
+  if (wanted.uid) st->st_uid = *wanted.uid;
+  return !LeaseNames::canBePrivate(*holder, *st);
+}
+
 // Who has the right to comes in by the attributes of the lease's root now, no longer past it.
+//
+// The kernel forgets the name under the lock of leases/. Who asks may hold that (rename looks at
+// the rights to what it moves), or a lock for which whoever holds it waits (rmdir, while this
+// changes attributes). So while an answer is owed it is not waited for without end; it goes on by
+// itself, and until it is done the root shows others that they may not come in.
 void TreeNode::openLease(Reply reply, std::function<void(Reply, TreeNode&)> answer) {
-  mount_.later(std::move(reply), [&mount = mount_, inode = inode_, answer](Reply held) {
-    Tree& tree = inode->tree();
-    mount.leaseNames.keepNoMore(tree.key());
-    const std::string name = tree.key().substr(tree.key().rfind('/') + 1);
-    // Twice, for an answer that was on its way; and those who have come by the name already, and
-    // are at the door, are to find it closed.
-    for (int i = 0; i < 2; ++i) {
-      mount.staleNames.drop(tree.outerIno(), name, false);
-      mount.staleNames.settle();
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  mount_.laterWaiting(std::move(reply), [&mount = mount_, inode = inode_, answer](Reply held) {
+    const std::string& lease = inode->tree().key();
+    if (mount.leaseNames.keepNoMore(lease)) {
+      mount.laterWaiting([&mount, inode] { forget(mount, inode); });
     }
-    mount.leaseNames.open(tree.key());
+    mount.leaseNames.awaitOpen(lease, kOpensWithin);
     TreeNode node(mount, inode);
     answer(std::move(held), node);
   });
+}
+
+// Has the kernel forget the name of the lease with this root, and then opens the lease.
+void TreeNode::forget(Mount& mount, const InodePtr& root) {
+  const Tree& tree = root->tree();
+  const std::string name = tree.key().substr(tree.key().rfind('/') + 1);
+  // Twice, for an answer that was on its way; and those who have come by the name already, and
+  // are at the door, are to find it closed.
+  for (int i = 0; i < 2; ++i) {
+    mount.staleNames.drop(tree.outerIno(), name, false);
+    mount.staleNames.settle();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  mount.leaseNames.open(tree.key());
+  // And with them the ACL that was shown to those who did not want to wait.
+  mount.attributesChanged(root->number());
 }
 
 bool TreeNode::isLeaseRoot() const {
@@ -198,6 +225,9 @@ void TreeNode::getxattr(Reply reply, const std::string& name, size_t room) {
         return reply.xattr(LeaseNames::privateAcl(), room);
       }
       return openLease(std::move(reply), [name, room](Reply held, TreeNode& node) {
+        if (node.mount_.leaseNames.letsIn(node.tree().key())) {
+          return held.xattr(LeaseNames::privateAcl(), room);
+        }
         node.getxattr(std::move(held), name, room);
       });
     }
@@ -220,11 +250,17 @@ void TreeNode::listxattr(Reply reply, size_t room) {
 }
 
 void TreeNode::setxattr(Reply reply, const std::string& name, const std::string& value, int flags) {
-  Status done = tree().setxattr(*inode_, name, value, flags);
-  if (name != kAccessAcl || !done) return reply.status(done);
-  done = dropSetgid(reply);
-  if (!isLeaseRoot()) return reply.status(done);
-  openLease(std::move(reply), [done](Reply held, TreeNode&) { held.status(done); });
+  if (name != kAccessAcl) return reply.status(tree().setxattr(*inode_, name, value, flags));
+  if (!isLeaseRoot()) return setAcl(std::move(reply), value, flags);
+  openLease(std::move(reply), [value, flags](Reply held, TreeNode& node) {
+    node.setAcl(std::move(held), value, flags);
+  });
+}
+
+void TreeNode::setAcl(Reply reply, const std::string& value, int flags) {
+  Status done = tree().setxattr(*inode_, kAccessAcl, value, flags);
+  if (done) done = dropSetgid(reply);
+  reply.status(done);
 }
 
 // An ACL changes the mode, which takes the set-gid bit from a file whose group the caller is not

@@ -39,9 +39,13 @@ class TreeNode : public Node {
   void removexattr(Reply reply, const std::string& name) override;
 
  private:
+  void change(Reply reply, const SetAttributes& wanted, Handle* handle);
+  void setAcl(Reply reply, const std::string& value, int flags);
   Status dropSetgid(const Reply& reply);
   bool isLeaseRoot() const;
+  bool letsOthersIn(const SetAttributes& wanted) const;
   void openLease(Reply reply, std::function<void(Reply, TreeNode&)> answer);
+  static void forget(Mount& mount, const InodePtr& root);
   Tree& tree() const { return inode_->tree(); }
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
   void answer(Reply reply, int flags, Expected<Tree::Created> created) const;

@@ -114,6 +114,37 @@ TEST_F(Names, WhoStandsInALeaseIsLetInByItsMode) {
   EXPECT_EQ(reads((root + "/f").c_str()), EACCES);
 }
 
+// The kernel looks at the rights to what is moved with the locks of both directories held: what we
+// do for telling them must not need those.
+TEST_F(Names, MovingALeaseIsRefusedAndHoldsUpNobody) {
+  finish();
+  start({"control_mode=0666"});
+  const auto byHolder = [&](const std::string& command) { return shell(command, mnt(), kOther); };
+  ASSERT_EQ(byHolder("echo 'lease c --as t' > control; touch leases/c.1/f").status, 0);
+  const auto move = [&] {
+    ::alarm(30);
+    return ::rename(mnt("leases/c.1").c_str(), mnt("builds/x").c_str()) < 0 ? errno : 0;
+  };
+  EXPECT_EQ(asUser(0, move), EXDEV);
+  EXPECT_EQ(sh("timeout 30 ls leases").output, "c.1\n");
+  EXPECT_EQ(byHolder("timeout 30 ls leases/c.1").output, "f\n");
+}
+
+// So does chmod with the lock of the lease, for which rmdir waits with the one of leases/.
+TEST_F(Names, ALeaseIsOpenedAndRemovedAtOnce) {
+  for (int i = 0; i < 5; ++i) {
+    const std::string lease = "leases/c." + std::to_string(i + 1);
+    ASSERT_EQ(sh("echo 'lease c --as t" + std::to_string(i) + "' > control; touch " + lease + "/f")
+                  .status,
+              0);
+    ASSERT_EQ(sh("timeout 30 chmod 705 " + lease + " & timeout 30 setfacl -m u:1:rx " + lease +
+                 " & timeout 30 rmdir " + lease + "; wait")
+                  .status,
+              0);
+    EXPECT_EQ(sh("timeout 30 ls leases").output, "");
+  }
+}
+
 // It is shown as it is to who has the right to look.
 TEST_F(Names, TheRootOfALeaseHasNoAclThatNobodyGaveIt) {
   ASSERT_EQ(sh("echo 'lease c --as t' > control; stat leases/c.1").status, 0);
