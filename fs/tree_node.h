@@ -50,7 +50,7 @@ class TreeNode : public Node {
   void answer(Reply reply, const Expected<Tree::Entry>& entry) const;
   void answer(Reply reply, int flags, Expected<Tree::Created> created) const;
   bool belongsInCache(const File& file, int flags) const;
-  bool mayPassThrough(const File& file, int flags) const;
+  bool mayPassThrough(const File& file) const;
   OpenAnswer admit(const Reply& reply, const File& file, int flags) const;
   double timeout(const Inode& inode) const;
   bool known(const std::string& name, EntryAnswer& entry);

@@ -115,16 +115,17 @@ bool TreeNode::belongsInCache(const File& file, int flags) const {
                                         !mount_.accessTimes.move(st, std::time(nullptr)));
 }
 
-// Not what appends: the kernel would go on appending after the flag has been taken away. Nor what
-// has set-id bits: those stay when root writes, which the kernel does with one user's rights.
-bool TreeNode::mayPassThrough(const File& file, int flags) const {
-  return mount_.passthrough && (flags & O_APPEND) == 0 && tree().mayBypass(*file.inode()) &&
+// Not what has set-id bits: those stay when root writes, which the kernel does with one user's
+// rights.
+bool TreeNode::mayPassThrough(const File& file) const {
+  return mount_.passthrough && tree().mayBypass(*file.inode()) &&
          !(file.writable() && setIdOf(file.atOpening()) != 0);
 }
 
 OpenAnswer TreeNode::admit(const Reply& reply, const File& file, int flags) const {
   Inode& inode = *file.inode();
   const bool mappable = file.writable() && (flags & O_ACCMODE) == O_RDWR;
+  const bool appends = (flags & O_APPEND) != 0;
   OpenAnswer answer;
   answer.backing = mount_.opens.begin(inode.number(), mappable, [&] {
     // Known only now, as whoever could map it has it open before.
@@ -133,13 +134,16 @@ OpenAnswer TreeNode::admit(const Reply& reply, const File& file, int flags) cons
       if (!inode.pagesGiven.exchange(true)) mount_.givePages(inode.number(), file.fd(), kSmall);
       return 0;
     }
-    if (!mayPassThrough(file, flags)) return 0;
+    // Nor is what appends better off, but for what others have mapped past the page cache.
+    if (!mayPassThrough(file) || (appends && !mapped)) return 0;
     return enroll(mount_, reply.request(), file, tree().readOnly());
   });
   // Trees change only through this mount, so the kernel's pages are right, but for what is mapped
   // past them. So they are for O_DIRECT, which the kernel itself keeps coherent with them.
   answer.keepCache = answer.backing == 0 && !tree().changedElsewhere() && !inode.pagesBypassed;
-  answer.direct = tree().changedElsewhere();
+  // What appends comes by us, though others of the file don't: the kernel would go on appending
+  // after the flag has been taken away. Only what it maps is passed through.
+  answer.direct = tree().changedElsewhere() || (appends && answer.backing != 0);
   if (answer.backing != 0 && mappable) inode.pagesBypassed = true;
   if (answer.backing != 0) inode.pagesGiven = false;
   return answer;

@@ -64,6 +64,22 @@ TEST_F(Passthrough, ResultsNeedNoDaemonWhileTheyAreOpenAndAreNotWrittenTo) {
   }
 }
 
+TEST_F(Passthrough, WhoAppendsMayStopAppending) {
+  put("f", std::string(64 << 10, 'a'));
+  const UniqueFd passed = open("f");
+  const UniqueFd appending = open("f", O_RDWR | O_APPEND);
+  const auto size = [&] { return stat("f").st_size; };
+  ASSERT_EQ(::pwrite(appending.get(), "1", 1, 0), 1);
+  EXPECT_EQ(size(), (64 << 10) + 1);
+  ASSERT_EQ(::fcntl(appending.get(), F_SETFL, 0), 0);
+  ASSERT_EQ(::pwrite(appending.get(), "2", 1, 0), 1);
+  EXPECT_EQ(size(), (64 << 10) + 1);
+  EXPECT_EQ(get("f").substr(0, 2), "2a");
+  ASSERT_EQ(::fcntl(passed.get(), F_SETFL, O_APPEND), 0);
+  ASSERT_EQ(::pwrite(passed.get(), "3", 1, 0), 1);
+  EXPECT_EQ(get("f").substr(64 << 10), "13");
+}
+
 class Mapped : public Lease {
  protected:
   char* map(const std::string& name) {
@@ -110,6 +126,31 @@ TEST_F(Mapped, AMappingIsSeenBesideAReaderWhoStays) {
   std::filesystem::current_path(former_);
   EXPECT_EQ(code(::rmdir(lease.c_str())), 0) << "who reads holds up nobody";
   EXPECT_EQ(readFile(store() + "/cache/c/between")[0], 'x');
+}
+
+// Whatever is opened while a mapping is there shares its pages.
+TEST_F(Mapped, WhoAppendsMeanwhileSeesWhatTheMappingWrites) {
+  char* first = map("f");
+  const UniqueFd appending = open("f", O_RDWR | O_APPEND);
+  const auto at = [&](const UniqueFd& fd, off_t offset) {
+    char byte = 0;
+    return ::pread(fd.get(), &byte, 1, offset) == 1 ? byte : '-';
+  };
+  EXPECT_EQ(at(appending, 0), '\0');
+  first[0] = 'x';
+  EXPECT_EQ(at(appending, 0), 'x');
+  ASSERT_EQ(::write(appending.get(), "end", 3), 3);
+  EXPECT_EQ(at(open("f", O_RDONLY), 4096), 'e');
+  char* second = static_cast<char*>(
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, appending.get(), 0));
+  ASSERT_NE(static_cast<void*>(second), MAP_FAILED);
+  second[1] = 'y';
+  first[2] = 'z';
+  EXPECT_EQ(std::string(first, 3), "xyz");
+  ASSERT_EQ(::msync(second, 4096, MS_SYNC), 0);
+  EXPECT_EQ(get("f").substr(0, 3), "xyz");
+  ::munmap(first, 4096);
+  ::munmap(second, 4096);
 }
 
 TEST_F(Mapped, TimesMoveWithWhatIsWrittenThroughTheMapping) {
