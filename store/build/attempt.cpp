@@ -17,10 +17,12 @@ namespace {
 
 /// The error of a build whose command, or a copy before it, ended like this.
 Failure failureOf(const std::string& what, const Supervised::End& end) {
-  const int code = end.timedOut      ? ETIMEDOUT
-                   : end.interrupted ? ECANCELED
-                   : end.error       ? end.error->code
-                                     : EIO;
+  int code = end.timedOut      ? ETIMEDOUT
+             : end.interrupted ? ECANCELED
+             : end.error       ? end.error->code
+                               : EIO;
+  // Of the store that would mean that the result is there.
+  if (code == EEXIST) code = EIO;
   return fail(code, fmt::format("{} {}", what, describe(end)));
 }
 
@@ -52,7 +54,9 @@ Status Attempt::run() {
         id_, request_.base, User{account_.uid, account_.gid}, stop_,
         [this](const std::shared_ptr<Workspace>& tmpdir) { return inTmpdir(tmpdir); });
   }
-  if (done || done.error().code == EEXIST) return done;
+  if (done) return done;
+  // Somebody else made it meanwhile: it is what was asked for.
+  if (done.error().code == EEXIST && context_.store.storesResult(id_).value_or(false)) return {};
   if (stop_.raised()) done = fail(ECANCELED, "the build was cancelled");
   explain(textOf(done.error()));
   return done;

@@ -77,10 +77,9 @@ void Scheduler::conclude(const JobPtr& job, const Attempt& attempt, const Status
                          Later& later) {
   BuildStatus& status = job->status;
   const std::optional<Supervised::End>& end = attempt.end();
-  const bool stored = !done && done.error().code == EEXIST;  // somebody else made it meanwhile
   status.exit = end ? end->exit : std::nullopt;
   status.signal = end ? end->signal : std::nullopt;
-  if (done || stored) {
+  if (done) {
     status.exit = 0;
     finish(job, BuildState::saved, "", later);
     return;

@@ -235,6 +235,26 @@ TEST_F(BuildsTest, ACacheIsDiscardedWhenTheCommandWasKilled) {
   EXPECT_TRUE(leases_->list().empty());
 }
 
+// That something is in the way of a cache is not that the result is there.
+TEST_F(BuildsTest, ACacheWithoutAPlaceFailsTheBuild) {
+  run("base", "mkdir cc; touch cc/keep");
+  BuildRequest what = request("a", "true", "base");
+  what.caches = {{id("ca"), "cc"}};
+  const BuildStatus status = run(what);
+  EXPECT_EQ(status.state, BuildState::failed);
+  EXPECT_FALSE(status.exit);
+  EXPECT_NE(status.message.find("cc: File exists"), std::string::npos) << status.message;
+  EXPECT_NE(log("a").find("cc: File exists"), std::string::npos) << log("a");
+  EXPECT_FALSE(store_->hasResult(id("a")));
+}
+
+TEST_F(BuildsTest, WhatSomebodyElseStoredMeanwhileIsTheResult) {
+  const BuildStatus status = run("a", "mkdir " + (dir_ / "store/result/a"));
+  EXPECT_EQ(status.state, BuildState::saved);
+  EXPECT_EQ(status.exit, 0);
+  EXPECT_EQ(log("a"), "");
+}
+
 // -- import and export
 
 TEST_F(BuildsTest, ImportAndExportLoseNothing) {
