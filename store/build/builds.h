@@ -84,9 +84,10 @@ class Builds {
   /// Waits for the end of a build; EINTR as run(). ENOENT: neither known nor stored.
   virtual Expected<BuildStatus> wait(const Id& id, Interrupt& interrupt) = 0;
 
-  /// Copies directory `source`, with the requester's rights, into a new result without a base. Not
-  /// counted among `jobs`. Blocks. EEXIST: `id` is stored; EBUSY: it is being built; ENOENT,
-  /// ENOTDIR, EACCES: the source; EINTR; EIO: the copying failed, with rsync's words.
+  /// Copies directory `source`, with the requester's rights, into a new result without a base, and
+  /// removes the log of an earlier build of it. Not counted among `jobs`. Blocks. EEXIST: `id` is
+  /// stored; EBUSY: it is being built; ENOENT, ENOTDIR, EACCES: the source; EINTR; EIO: the copying
+  /// failed, with rsync's words.
   virtual Status importTree(const Id& id, const std::string& source, const Requester& who,
                             Interrupt& interrupt) = 0;
   /// Copies result `id`, with the requester's rights, to `destination`, a directory that is empty

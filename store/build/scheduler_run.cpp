@@ -145,6 +145,8 @@ Status Scheduler::importTree(const Id& id, const std::string& source, const Requ
         [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
   }
   Later later;
+  // What an earlier build says in it is not of this tree.
+  if (done) (void)store_.removeLog(id);
   {
     const std::lock_guard lock(*mutex_);
     const bool stopped = !done && done.error().code == EINTR;

@@ -278,6 +278,15 @@ TEST_F(BuildsTest, ImportAndExportLoseNothing) {
   EXPECT_EQ(builds_->wait(id("a"), interrupt_)->state, BuildState::saved);
 }
 
+TEST_F(BuildsTest, AnImportLeavesNoLogOfAnEarlierBuild) {
+  std::filesystem::create_directory(dir_ / "tree");
+  run("a", "false");
+  EXPECT_FALSE(builds_->importTree(id("a"), "absent", me_, interrupt_));
+  EXPECT_TRUE(store_->logFile(id("a"))) << "it is what there is to say of it";
+  ASSERT_TRUE(builds_->importTree(id("a"), "tree", me_, interrupt_));
+  EXPECT_FALSE(store_->logFile(id("a")));
+}
+
 TEST_F(BuildsTest, AnInterruptedImportLeavesNothing) {
   std::filesystem::create_directory(dir_ / "tree");
   Interrupt raised;
