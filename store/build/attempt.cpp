@@ -72,6 +72,7 @@ Status Attempt::inTmpdir(const std::shared_ptr<Workspace>& tmpdir) {
   for (const BuildRequest::Copy& copy : request_.copies) {
     if (done) done = copySource(copy);
   }
+  if (done) done = checkSources();
   if (done) done = takeCaches();
   if (done) done = runCommand();
   // A command that was killed may have left half-written files in its caches.
@@ -143,6 +144,16 @@ Status Attempt::copySource(const BuildRequest::Copy& copy) {
   // The end of a copy is not the command's: it has no exit status of its own.
   if (end.timedOut) end_ = Supervised::End{{}, {}, false, true, {}};
   return failureOf(fmt::format("copying {}", inQuotes(copy.source)), end);
+}
+
+/// Under an id that is the hash of one content no other may be stored, which would be served for it
+/// for good. The copies can't be hashed instead: they may lie among other files.
+Status Attempt::checkSources() const {
+  if (!context_.idIsHash || request_.copies.empty()) return {};
+  const auto now = context_.sources.automaticId(request_, who_, account_, stop_);
+  if (!now) return Failure(now.error());
+  if (*now == id_) return {};
+  return fail(EAGAIN, "what is copied has changed since the build was asked for: ask again");
 }
 
 Requester Attempt::owner() const {

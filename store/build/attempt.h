@@ -18,6 +18,7 @@ class Attempt {
     const Builds::Options& options;
     Supervisors& supervisors;
     std::function<Status()> makeRoom;  // before anything is written; ENOSPC
+    bool idIsHash;                     // of the request, with what it copied when it was asked
   };
   /// What is referred to outlives the attempt. `show` makes the tmpdir reachable as builds/<id>
   /// (null: no longer).
@@ -28,9 +29,10 @@ class Attempt {
   /// Makes the log, empty. To be called first.
   Status begin();
 
-  /// Builds and saves. Blocks until it has ended and nothing is left running. ECANCELED: stopped;
-  /// ETIMEDOUT; EIO: the command failed; other errors: the store's. When it fails the log ends with
-  /// a line that says why.
+  /// Builds and saves, unless somebody else did meanwhile. Blocks until it has ended and nothing is
+  /// left running. ECANCELED: stopped; ETIMEDOUT; EIO: the command failed; EAGAIN: it would not be
+  /// what its id says; other errors: the store's. When it fails the log ends with a line that says
+  /// why.
   Status run();
 
   /// How the command ended, if it came to that.
@@ -42,6 +44,7 @@ class Attempt {
   };
   Status inTmpdir(const std::shared_ptr<Workspace>& tmpdir);
   Status copySource(const BuildRequest::Copy& copy);
+  Status checkSources() const;
   Status takeCaches();
   Status runCommand();
   void releaseCaches(bool discard);

@@ -73,7 +73,8 @@ class Builds {
   /// Nobody waits for it, so it is not cancelled when its last waiter leaves. A base that is queued
   /// or running is waited for; a build whose base fails, fails. ENOENT: no such base. EPERM: `user`
   /// without the right to. ESHUTDOWN: stopping. EINVAL: a source that can't be copied.
-  /// May block: an automatic id is made from the content of what is copied.
+  /// May block: an automatic id is made from the content of what is copied. If that has changed by
+  /// the time it was copied, the build fails.
   virtual Expected<BuildStatus> submit(const BuildRequest& request, const Requester& who,
                                        Interrupt& interrupt) = 0;
   /// As submit, and waits for the end, whatever that is. EINTR when interrupted: the build is

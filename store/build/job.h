@@ -9,6 +9,7 @@ struct Scheduler::Prepared {
   BuildRequest request;  // with its id
   Requester who;
   Account account;
+  bool idIsHash = false;  // of what determines the result: nobody gave it
 };
 
 // Guarded by the scheduler's mutex, but for what is const.

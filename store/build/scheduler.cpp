@@ -66,6 +66,7 @@ Expected<Scheduler::Prepared> Scheduler::prepare(const BuildRequest& request, co
   auto id = sources_.automaticId(request, who, out.account, interrupt);
   if (!id) return Failure(id.error());
   out.request.id = std::move(*id);
+  out.idIsHash = true;
   return out;
 }
 

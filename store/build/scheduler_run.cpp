@@ -32,9 +32,10 @@ void Scheduler::runJob(const JobPtr& job) {
   const auto makeRoom = [&] {
     return store_.limits().any() ? store_.makeRoom(needed(), *job->stop) : Status();
   };
-  Attempt attempt({store_, leases_, sources_, options_, supervisors_, makeRoom}, job->id,
-                  job->asked.request, job->asked.who, job->asked.account, *job->stop,
-                  [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
+  Attempt attempt(
+      {store_, leases_, sources_, options_, supervisors_, makeRoom, job->asked.idIsHash}, job->id,
+      job->asked.request, job->asked.who, job->asked.account, *job->stop,
+      [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
   Status done = attempt.begin();
   {
     const std::lock_guard lock(*mutex_);
@@ -144,9 +145,9 @@ Status Scheduler::importTree(const Id& id, const std::string& source, const Requ
         id, source, *account, *job->stop,
         [&](std::shared_ptr<Workspace> tmpdir) { show(job, std::move(tmpdir)); });
   }
-  Later later;
   // What an earlier build says in it is not of this tree.
   if (done) (void)store_.removeLog(id);
+  Later later;
   {
     const std::lock_guard lock(*mutex_);
     const bool stopped = !done && done.error().code == EINTR;

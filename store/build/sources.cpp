@@ -19,6 +19,20 @@ Failure about(const std::string& path, const Error& error) {
   return fail(error.code, fmt::format("copy {}: {}", inQuotes(path), error.message));
 }
 
+/// Whether `path` comes back by ".." from below an entry of `top`. Without going there nobody can
+/// tell where that leads to: on the way there may be links.
+bool climbsBelow(const std::string& top, const std::string& path) {
+  fs::path place;
+  for (const fs::path& part : fs::path(path)) {
+    const std::string here = place.string();
+    if (part == ".." && here.starts_with(top) && here.find('/', top.size()) != std::string::npos) {
+      return true;
+    }
+    place = (place / part).lexically_normal();
+  }
+  return false;
+}
+
 /// Field by field what determines the result, but for the content that is copied.
 void digestRequest(Digest& digest, const BuildRequest& request, const Account& account) {
   digest.field("kilnfs build 1");
@@ -60,6 +74,10 @@ Expected<Sources::Found> Sources::find(const std::string& path, const Account& a
   if (!belowMount(normal)) return Found{path, nullptr, {}, {}};
   const std::string results = mount_ + "/results/";
   const std::string rest = normal.starts_with(results) ? normal.substr(results.size()) : "";
+  if (climbsBelow(results, path)) {
+    return fail(EINVAL, fmt::format("copy {}: within a result no path may lead up by \"..\"",
+                                    inQuotes(path)));
+  }
   const size_t slash = rest.find('/');
   auto id = Id::parse(rest.substr(0, slash), "id");
   if (!id) {
@@ -124,15 +142,17 @@ Expected<Id> Sources::automaticId(const BuildRequest& request, const Requester& 
     auto directory = isDirectory(*path, account);
     if (!directory) return Failure(directory.error());
     digest.field(copy.destination);
-    const fs::path clean = fs::path(*path).lexically_normal();
+    // The way to the last name is the kernel's to find, as it is when that is copied: it goes
+    // through a link before "..".
+    const size_t last = *directory ? path->size() : path->rfind('/') + 1;
+    const std::string name = path->substr(last);
     // Let go of with the daemon's own rights, as what is left of a result may have to be.
-    const auto found = find(*directory ? *path : clean.parent_path().string(), account);
+    const auto found = find(path->substr(0, last), account);
     if (!found) return Failure(found.error());
     const ActAs rights(account);
     if (!rights.ok()) return fail(EPERM, "can't take on the user's rights");
     const auto opened = open(*found);
     if (!opened) return Failure(opened.error());
-    const std::string name = *directory ? "" : clean.filename().string();
     OpenElsewhere elsewhere;
     if (found->result && !found->result->plain()) {
       elsewhere = [&](const std::string& within) {

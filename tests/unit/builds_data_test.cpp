@@ -169,6 +169,70 @@ TEST_F(BuildsTest, WhateverDeterminesTheResultChangesTheId) {
   EXPECT_EQ(std::unique(ids.begin(), ids.end()), ids.end());
 }
 
+// The kernel goes through a link before "..".
+TEST_F(BuildsTest, WhatIsHashedIsWhatIsCopied) {
+  std::filesystem::create_directories(dir_ / "other/sub");
+  ASSERT_EQ(::symlink("other/sub", (dir_ / "link").c_str()), 0);
+  writeFile(dir_ / "f", "not this");
+  writeFile(dir_ / "other/f", "1");
+  BuildRequest what = request("", "true");
+  what.copies = {{"link/../f", ""}};
+  const BuildStatus first = run(what);
+  EXPECT_EQ(result(first.id.str() + "/f"), "1");
+  writeFile(dir_ / "other/f", "2");
+  const BuildStatus second = run(what);
+  EXPECT_NE(first.id, second.id);
+  EXPECT_EQ(result(second.id.str() + "/f"), "2");
+}
+
+TEST_F(BuildsTest, NoPathLeadsUpFromADirectoryOfAResult) {
+  run("a", "mkdir -p other/sub; ln -s other/sub link; touch f other/f");
+  const Sources sources(*store_, "/mnt");
+  Account account;
+  account.uid = ::geteuid();
+  account.gid = ::getegid();
+  for (const char* path : {"/mnt/results/a/link/../f", "/mnt/results/a/link/..",
+                           "/mnt/results/./a/link/sub/../../../a/f"}) {
+    const auto there = sources.isDirectory(path, account);
+    ASSERT_FALSE(there) << path;
+    EXPECT_EQ(there.error().code, EINVAL) << path;
+  }
+  for (const char* path : {"/mnt/results/b/../a/f", "/mnt/logs/../results/a/./f"}) {
+    EXPECT_TRUE(sources.isDirectory(path, account)) << path;
+  }
+}
+
+class OneJobDataTest : public BuildsTest {
+ protected:
+  OneJobDataTest() : BuildsTest(1) {}
+};
+
+TEST_F(OneJobDataTest, AnAutomaticIdIsOfWhatWasCopied) {
+  std::filesystem::create_directory(dir_ / "src");
+  writeFile(dir_ / "src/f", "1");
+  submit(request("slow", gate("slow")));
+  awaitGate("slow");
+  BuildRequest what = request("", "true");
+  what.copies = {{"src", ""}};
+  const Id asked = submit(what).id;
+  BuildRequest named = what;
+  named.id = id("named");
+  submit(named);
+  writeFile(dir_ / "src/f", "2");
+  openGate("slow");
+  const BuildStatus ended = wait(asked.str());
+  EXPECT_EQ(ended.state, BuildState::failed);
+  EXPECT_NE(ended.message.find("has changed"), std::string::npos) << ended.message;
+  EXPECT_NE(log(asked.str()).find("has changed"), std::string::npos);
+  EXPECT_FALSE(store_->hasResult(asked));
+  EXPECT_EQ(wait("named").state, BuildState::saved) << "it says nothing of its content";
+  writeFile(dir_ / "src/f", "1");
+  const BuildStatus again = run(what);
+  EXPECT_EQ(again.id, asked);
+  EXPECT_FALSE(again.cached);
+  EXPECT_EQ(result(asked.str() + "/f"), "1");
+}
+
 TEST_F(BuildsTest, SourcesAreReadWithTheUsersRights) {
   if (::geteuid() != 0) GTEST_SKIP() << "declared: needs root";
   writeFile(dir_ / "secret", "s");
