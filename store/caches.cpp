@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "store/base/fault.h"
@@ -18,6 +21,17 @@ std::string tmpName(const CacheLease& lease) {
 }
 
 }  // namespace
+
+// What a former session has left, and recovery could not remove, keeps its name.
+Caches::Caches(Core& core) : core_(core) {
+  const auto names = listNames(core_.layout.cacheTmp());
+  if (!names) return;
+  for (const std::string& name : *names) {
+    uint64_t number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && *end == '.') next_ = std::max(next_.load(), number + 1);
+  }
+}
 
 Expected<std::shared_ptr<Caches::Cache>> Caches::get(const CacheName& name) {
   const std::lock_guard lock(mutex_);

@@ -17,7 +17,7 @@ namespace kilnfs {
 
 class Caches {
  public:
-  explicit Caches(Core& core) : core_(core) {}
+  explicit Caches(Core& core);
 
   Expected<CacheLease> lease(User user, const CacheName& name, std::optional<uint64_t> number);
   uint64_t nextLease() { return next_++; }

@@ -14,6 +14,7 @@
 #include <tuple>
 
 #include "store/base/directory_names.h"
+#include "store/tree/system.h"
 
 namespace kilnfs {
 namespace {
@@ -78,7 +79,7 @@ Expected<std::string> realPath(const std::string& path) {
 
 Status rename(const Area& from, const std::string& name, const Area& to, const std::string& newName,
               unsigned flags) {
-  if (::renameat2(from.fd.get(), name.c_str(), to.fd.get(), newName.c_str(), flags) != 0) {
+  if (!moveEntry(from.fd.get(), name, to.fd.get(), newName, flags)) {
     return failErrno(fmt::format("rename {}/{} to {}/{}", from.path, name, to.path, newName));
   }
   return {};
@@ -143,6 +144,36 @@ bool isEntryName(std::string_view text) {
 
 Expected<std::vector<std::string>> listNames(const Area& area) {
   return directoryNames(area.fd.get());
+}
+
+MadeWritable::MadeWritable(int dirFd, const std::string& name)
+    : fd_(::openat(dirFd, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) {
+  struct stat st = {};
+  if (!fd_.valid() || ::fstat(fd_.get(), &st) != 0 || st.st_uid != ::geteuid()) return;
+  mode_ = st.st_mode & 07777;
+  done_ = (mode_ & S_IWUSR) == 0 && ::chmod(procPath(fd_.get()).c_str(), mode_ | S_IWUSR) == 0;
+}
+
+MadeWritable::~MadeWritable() {
+  const int code = errno;  // of what was done meanwhile
+  if (done_) (void)::chmod(procPath(fd_.get()).c_str(), mode_);
+  errno = code;
+}
+
+bool moveEntry(int from, const std::string& name, int to, const std::string& newName,
+               unsigned flags) {
+  const auto move = [&] {
+    return ::renameat2(from, name.c_str(), to, newName.c_str(), flags) == 0;
+  };
+  if (move()) return true;
+  if (errno != EACCES) return false;
+  const MadeWritable one(from, name);
+  const MadeWritable other((flags & RENAME_EXCHANGE) != 0 ? to : -1, newName);
+  if (!one.done() && !other.done()) {
+    errno = EACCES;
+    return false;
+  }
+  return move();
 }
 
 Status renameInStore(const Area& from, const std::string& name, const Area& to,

@@ -1,6 +1,8 @@
 // The store's directories, with a descriptor for each, so that renaming stays inside them.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +49,28 @@ bool isEntryName(std::string_view text);
 
 /// The names in `area`, in no order.
 Expected<std::vector<std::string>> listNames(const Area& area);
+
+/// While it lives, a directory of ours has the write permission that it lacks. If the daemon is
+/// killed then, it keeps that: nobody can tell any more that it was lent.
+class MadeWritable {
+ public:
+  MadeWritable(int dirFd, const std::string& name);
+  ~MadeWritable();
+  MadeWritable(const MadeWritable&) = delete;
+  MadeWritable& operator=(const MadeWritable&) = delete;
+  /// False: it was not ours to change, or had the permission.
+  bool done() const { return done_; }
+
+ private:
+  const UniqueFd fd_;
+  mode_t mode_ = 0;
+  bool done_ = false;
+};
+
+/// renameat2. To be moved to another directory, one has to be writable itself: where that is what
+/// is missing, and it is ours, it is lent the permission. False: errno says why.
+bool moveEntry(int from, const std::string& name, int to, const std::string& newName,
+               unsigned flags);
 
 /// Renames a tree; EEXIST if there is something. `tree`, if somebody has it, follows: who opens
 /// something in it waits meanwhile.

@@ -48,8 +48,17 @@ Status exchange(const TreeRoot& current, const TreeRoot& sealed, const GiftRow& 
   for (int i = 0; i < 2; ++i) {
     if (::fstat(parents[i], &before[i]) != 0) return failErrno("stat");
   }
-  if (::renameat2(old->parent.get(), old->name.c_str(), fresh->parent.get(), fresh->name.c_str(),
-                  RENAME_EXCHANGE) != 0) {
+  const auto move = [&] {
+    return moveEntry(parents[0], old->name, parents[1], fresh->name, RENAME_EXCHANGE);
+  };
+  bool moved = move();
+  if (!moved && errno == EACCES) {
+    // A cache may have directories that its own user may not write to.
+    const MadeWritable from(parents[0], ".");
+    const MadeWritable to(parents[1], ".");
+    moved = move();
+  }
+  if (!moved) {
     return failErrno("exchange " + inQuotes(row.from));
   }
   for (int i = 0; i < 2; ++i) {

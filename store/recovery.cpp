@@ -51,7 +51,10 @@ Status clearWorkInProgress(Core& core, const std::map<std::string, std::string>&
     for (const std::string& name : *names) {
       if (area == &core.layout.resultTmp() && needed.count(name) != 0) continue;
       spdlog::info("recovery: removing {}/{}", area->path, inQuotes(name));
-      if (auto ok = core.trash.take(*area, name); !ok) return ok;
+      // It is in nobody's way there: nothing new gets its name.
+      if (auto ok = core.trash.take(*area, name); !ok) {
+        spdlog::warn("recovery: it stays where it is: {}", ok.error().message);
+      }
     }
   }
   return {};

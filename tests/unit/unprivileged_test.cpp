@@ -123,6 +123,123 @@ TEST_F(UnprivilegedTest, OneThatCantBeListedStays) {
   EXPECT_EQ(code(done), ECANCELED);
 }
 
+// -- to move a directory elsewhere takes the right to write in it
+
+class RootMode : public UnprivilegedTest {
+ protected:
+  static void makeUnwritable(const Workspace& workspace) {
+    EXPECT_EQ(::chmod(workspace.path().c_str(), 0555), 0);
+  }
+  static void makeWritable(const Workspace& workspace) {
+    EXPECT_EQ(::chmod(workspace.path().c_str(), 0755), 0);
+  }
+  static mode_t modeOf(const std::string& path) {
+    struct stat st = {};
+    EXPECT_EQ(::stat(path.c_str(), &st), 0) << path;
+    return st.st_mode & 07777;
+  }
+  void reopen() {
+    store_.reset();
+    auto made = Store::create(dir_ / "store", {Mode::copy, "", false});
+    ASSERT_TRUE(made) << made.error().message;
+    store_ = std::move(*made);
+  }
+  bool leftovers() const {
+    return testing::entries(dir_ / "store/result-tmp") != 0 ||
+           testing::entries(dir_ / "store/cache-tmp") != 0;
+  }
+};
+
+TEST_F(RootMode, OfAResultIsKept) {
+  const auto done = build("base", {}, [&](const auto& tmp) -> Status {
+    writeFile(tmp->path() + "/f", "base");
+    makeUnwritable(*tmp);
+    return {};
+  });
+  ASSERT_TRUE(done) << done.error().message;
+  const auto over = build("x", "base", [&](const auto& tmp) -> Status {
+    const auto tree = Tree::create(tmp, 0);
+    makeWritable(*tmp);
+    EXPECT_TRUE(tree->mkdir(*tree->root()->inode, "n", 0755, {::geteuid(), ::getegid(), 0}));
+    makeUnwritable(*tmp);
+    return {};
+  });
+  ASSERT_TRUE(over) << over.error().message;
+  const auto plain = store_->completeDeletes();
+  ASSERT_TRUE(plain) << plain.error().message;
+  EXPECT_EQ(modeOf(result("base")), 0555U);
+  EXPECT_EQ(modeOf(result("x")), 0555U);
+  EXPECT_EQ(testing::readFile(result("x/f")), "base");
+  const auto failed = build("y", {}, [&](const auto& tmp) -> Status {
+    makeUnwritable(*tmp);
+    return fail(ECANCELED);
+  });
+  EXPECT_EQ(code(failed), ECANCELED);
+  EXPECT_TRUE(store_->completeDeletes());
+  EXPECT_FALSE(leftovers());
+  ASSERT_NO_FATAL_FAILURE(reopen());
+  EXPECT_TRUE(store_->remove(*Id::parse("base"), true));
+  EXPECT_TRUE(store_->completeDeletes());
+  EXPECT_FALSE(leftovers());
+}
+
+TEST_F(RootMode, OfACacheIsKept) {
+  const CacheName name = *Id::parse("c");
+  for (uint64_t n = 1; n <= 3; ++n) {
+    auto lease = store_->cache(User{::geteuid(), ::getegid()}, name);
+    ASSERT_TRUE(lease) << lease.error().message;
+    const auto tree = Tree::create(lease->workspace, 0);
+    const InodePtr root = tree->root()->inode;
+    makeWritable(*lease->workspace);
+    EXPECT_TRUE(tree->mkdir(*root, fmt::format("d{}", n), 0755, {::geteuid(), ::getegid(), 0}));
+    if (n == 1) {
+      const std::string kept = lease->workspace->path() + "/kept";
+      EXPECT_EQ(::mkdir(kept.c_str(), 0755), 0);
+      writeFile(kept + "/f", "kept");
+      EXPECT_EQ(::chmod(kept.c_str(), 0555), 0);
+    }
+    makeUnwritable(*lease->workspace);
+    const auto released = store_->release(*lease, false, "test");
+    ASSERT_TRUE(released) << released.error().message;
+    EXPECT_EQ(released->generation, n);
+    EXPECT_EQ(modeOf(dir_ / "store/cache/c"), 0555U);
+    EXPECT_EQ(modeOf(dir_ / "store/cache/c/kept"), 0555U);
+    EXPECT_EQ(testing::readFile(dir_ / "store/cache/c/kept/f"), "kept");
+    EXPECT_TRUE(exists(dir_ / fmt::format("store/cache/c/d{}", n)));
+  }
+  ASSERT_TRUE(store_->completeDeletes());
+  EXPECT_FALSE(leftovers());
+}
+
+TEST_F(RootMode, OfALeftoverKeepsNoStoreFromOpening) {
+  store_.reset();
+  for (const char* name : {"store/cache-tmp/1.c", "store/result-tmp/build.1.x"}) {
+    ASSERT_EQ(::mkdir((dir_ / name).c_str(), 0755), 0);
+    writeFile(dir_ / name + "/f", "f");
+    ASSERT_EQ(::chmod((dir_ / name).c_str(), 0555), 0);
+  }
+  ASSERT_NO_FATAL_FAILURE(reopen());
+  EXPECT_TRUE(store_->completeDeletes());
+  EXPECT_FALSE(leftovers());
+}
+
+// Such as root's, or one that is immutable.
+TEST_F(RootMode, OfALeftoverThatCantBeMovedIsNoObstacle) {
+  if (::getuid() != 0) GTEST_SKIP() << "declared: needs root";
+  store_.reset();
+  const std::string lease = dir_ / "store/cache-tmp/1.c";
+  const std::string made = dir_ / "store/result-tmp/build.1.x";
+  ASSERT_EQ(::seteuid(0), 0);
+  for (const std::string& name : {lease, made}) EXPECT_EQ(::mkdir(name.c_str(), 0755), 0);
+  ASSERT_EQ(::seteuid(65534), 0);
+  ASSERT_NO_FATAL_FAILURE(reopen());
+  EXPECT_TRUE(exists(lease));
+  auto taken = store_->cache(User{::geteuid(), ::getegid()}, *Id::parse("c"));
+  ASSERT_TRUE(taken) << taken.error().message;
+  EXPECT_TRUE(store_->release(*taken, false, "test"));
+  EXPECT_TRUE(build("x", {}, [](const auto&) -> Status { return {}; }));
+}
+
 class UnprivilegedLinks : public UnprivilegedTest {
  protected:
   UnprivilegedLinks() : UnprivilegedTest(Mode::hardlink) {}
