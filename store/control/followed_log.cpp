@@ -2,43 +2,63 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 namespace kilnfs {
 
-/// Wakes at writes to a log, at events, and when interrupted; those from its making on count.
+/// Wakes at events of the build, when interrupted, and after a while; those from its making on
+/// count. Nobody tells of what is written to the log, so that has to be looked for: a watch by
+/// inotify would do, but of those a user has few (128), for all programs together.
 class FollowedLog::Waiter {
  public:
-  Waiter(Events& events, const std::string& path, Interrupt& interrupt)
-      : events_(events),
-        interrupt_(interrupt),
-        wake_(std::make_shared<UniqueFd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
-        watch_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-    const auto waker = [wake = wake_] { ::eventfd_write(wake->get(), 1); };
-    subscription_ = events_.subscribe([waker](const auto&) { waker(); });
+  Waiter(Events& events, const Id& id, Interrupt& interrupt)
+      : events_(events), interrupt_(interrupt) {
+    const auto waker = [state = state_] {
+      {
+        const std::lock_guard lock(state->mutex);
+        state->woken = true;
+      }
+      state->changed.notify_all();
+    };
+    subscription_ = events_.subscribe([waker, id = id.str()](const nlohmann::json& event) {
+      const auto about = event.find("id");
+      if (about != event.end() && *about == id) waker();
+    });
     interrupt_.onRaise(waker);
-    if (!path.empty()) ::inotify_add_watch(watch_.get(), path.c_str(), IN_MODIFY);
   }
   ~Waiter() { events_.unsubscribe(subscription_); }
   Waiter(const Waiter&) = delete;
   Waiter& operator=(const Waiter&) = delete;
 
-  Status wait() const {
-    if (!wake_->valid() || !watch_.valid()) return fail(EMFILE, "follow: no descriptor is free");
-    struct pollfd fds[2] = {{wake_->get(), POLLIN, 0}, {watch_.get(), POLLIN, 0}};
-    if (::poll(fds, 2, -1) < 0 && errno != EINTR) return failErrno("poll");
+  /// Each time longer: who has been silent for a while goes on with that.
+  Status wait() {
+    constexpr std::chrono::milliseconds kLongest{200};
+    {
+      std::unique_lock lock(state_->mutex);
+      state_->changed.wait_for(lock, pause_, [this] { return state_->woken; });
+      state_->woken = false;
+    }
+    pause_ = std::min(2 * pause_, kLongest);
     if (interrupt_.raised()) return fail(EINTR, "interrupted");
     return {};
   }
 
  private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool woken = false;  // guarded by mutex
+  };
   Events& events_;
   Interrupt& interrupt_;
-  const std::shared_ptr<UniqueFd> wake_;  // shared with wakers that may outlive this object
-  const UniqueFd watch_;
+  const std::shared_ptr<State> state_ = std::make_shared<State>();  // the waker may outlive us
+  std::chrono::milliseconds pause_{10};
   int subscription_ = 0;
 };
 
@@ -84,27 +104,19 @@ Expected<std::string> FollowedLog::readNow(uint64_t offset, size_t size) const {
   return out;
 }
 
-std::string FollowedLog::lastPath() const {
-  const std::lock_guard lock(mutex_);
-  return parts_.empty() ? "" : fmt::format("/proc/self/fd/{}", parts_.back().fd.get());
-}
-
 Expected<std::string> FollowedLog::read(uint64_t offset, size_t size, Interrupt& interrupt) {
-  std::unique_ptr<Waiter> waiter;
+  std::optional<Waiter> waiter;
   for (;;) {
     // Asked first: what was written before the end is part of the log.
     const bool ended = !builds_.underWay(id_);
     auto out = readNow(offset, size);
     if (!out || !out->empty()) return out;
-    if (takeNext()) {
-      waiter.reset();
-    } else if (ended) {
-      return std::string();
-    } else if (waiter == nullptr) {
-      waiter = std::make_unique<Waiter>(store_.events(), lastPath(), interrupt);
-    } else {
-      if (auto waited = waiter->wait(); !waited) return Failure(waited.error());
-      waiter.reset();
+    if (takeNext()) continue;
+    if (ended) return std::string();
+    if (!waiter) {
+      waiter.emplace(store_.events(), id_, interrupt);
+    } else if (auto waited = waiter->wait(); !waited) {
+      return Failure(waited.error());
     }
   }
 }

@@ -27,7 +27,6 @@ class FollowedLog {
       : store_(store), builds_(builds), id_(id) {}
   Expected<std::string> readNow(uint64_t offset, size_t size) const;
   bool takeNext();
-  std::string lastPath() const;
 
   struct Part {
     UniqueFd fd;

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <future>
+
 #include "tests/support/control_fixture.h"
 
 namespace kilnfs {
@@ -209,6 +211,34 @@ TEST_F(ControlTest, FollowGoesOnWithARetry) {
   openGate("a");
   const std::string text = log.get();
   EXPECT_EQ(text.substr(text.size() - 2), "2\n");
+}
+
+/// How many descriptors of that kind this process has.
+size_t openOf(const std::string& kind) {
+  size_t count = 0;
+  std::error_code gone;
+  for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+    count += std::filesystem::read_symlink(fd, gone).string().find(kind) != std::string::npos;
+  }
+  return count;
+}
+
+TEST_F(ControlTest, FollowingNeedsNoDescriptorsThatAreScarce) {
+  Open file = open();
+  file.write("build a -c 'echo one; " + gate("a") + "'\nfollow a\n");
+  awaitGate("a");
+  const size_t before = openOf("eventfd");
+  auto text = std::async(std::launch::async, [&] { return file.readAll(); });
+  for (int i = 0; i < 20; ++i) open().ask("build b" + std::to_string(i) + " --wait -c true");
+  // The last build's own may be there a moment longer than its answer.
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (openOf("eventfd") > before && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::sleep_for(milliseconds(2));
+  }
+  EXPECT_EQ(openOf("eventfd"), before);
+  EXPECT_EQ(openOf("inotify"), 0U);
+  openGate("a");
+  EXPECT_NE(text.get().find("one\n"), std::string::npos);
 }
 
 TEST_F(ControlTest, FollowingIsInterrupted) {
