@@ -89,13 +89,16 @@ Expected<Supervised> Supervised::start(Supervisors& supervisors, const Spec& spe
   if (::pipe2(status, O_CLOEXEC) != 0) return failErrno("pipe");
   UniqueFd statusRead(status[0]);
   const UniqueFd statusWrite(status[1]);
+  // Now: without it nobody could end the command.
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC));
+  if (!wake.valid()) return failErrno("eventfd");
   auto words = wordsFd(wordsOf(spec));
   if (!words) return Failure(words.error());
   std::vector<int> fds = {spec.outputFd, statusWrite.get(), words->get()};
   if (spec.namespaceFd >= 0) fds.push_back(spec.namespaceFd);
   auto process = supervisors.fork(fds);
   if (!process) return Failure(process.error());
-  return Supervised(std::move(*process), std::move(statusRead));
+  return Supervised(std::move(*process), std::move(statusRead), std::move(wake));
 }
 
 Supervised::End Supervised::run(Interrupt& interrupt, std::optional<Clock::time_point> deadline) {
@@ -112,9 +115,7 @@ Supervised::End Supervised::run(Interrupt& interrupt, std::optional<Clock::time_
 }
 
 void Supervised::watch(Interrupt& interrupt, std::optional<Clock::time_point> deadline, End& end) {
-  // Shared with the interrupt, which may fire after this function has returned.
-  auto wake = std::make_shared<UniqueFd>(::eventfd(0, EFD_CLOEXEC));
-  interrupt.onRaise([wake] { ::eventfd_write(wake->get(), 1); });
+  interrupt.onRaise([wake = wake_] { ::eventfd_write(wake->get(), 1); });
   bool ending = false;
   for (;;) {
     int patience = -1;
@@ -124,7 +125,7 @@ void Supervised::watch(Interrupt& interrupt, std::optional<Clock::time_point> de
       patience = static_cast<int>(std::clamp<int64_t>(left, 0, 1000000000));
     }
     struct pollfd fds[2] = {{process_.pidfd.get(), POLLIN, 0},
-                            {ending ? -1 : wake->get(), POLLIN, 0}};
+                            {ending ? -1 : wake_->get(), POLLIN, 0}};
     const int ready = ::poll(fds, 2, patience);
     if (ready < 0 && errno != EINTR) continue;
     if ((fds[0].revents & POLLIN) != 0) return;

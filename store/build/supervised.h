@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -52,12 +53,15 @@ class Supervised {
   End run(Interrupt& interrupt, std::optional<Clock::time_point> deadline);
 
  private:
-  Supervised(Supervisors::Forked process, UniqueFd status)
-      : process_(std::move(process)), status_(std::move(status)) {}
+  Supervised(Supervisors::Forked process, UniqueFd status, UniqueFd wake)
+      : process_(std::move(process)),
+        status_(std::move(status)),
+        wake_(std::make_shared<UniqueFd>(std::move(wake))) {}
   void watch(Interrupt& interrupt, std::optional<Clock::time_point> deadline, End& end);
 
   Supervisors::Forked process_;
-  UniqueFd status_;  // what it reports
+  UniqueFd status_;                 // what it reports
+  std::shared_ptr<UniqueFd> wake_;  // an interrupt has it too, and may fire when we are gone
 };
 
 /// "exited with status 3", "was killed by signal 9 (Killed)", "timed out", ...

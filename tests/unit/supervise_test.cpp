@@ -328,6 +328,25 @@ TEST_F(SuperviseTest, LinksNeverLeaveTheDirectory) {
   EXPECT_EQ(testing::entries(outside.path()), 0U);
 }
 
+// Whoever could be started can be ended.
+TEST_F(SuperviseTest, NeedsNoFurtherDescriptorToBeInterrupted) {
+  auto command = Supervised::start(supervisors_, spec("echo runs; exec sleep 60"));
+  ASSERT_TRUE(command) << command.error().message;
+  std::thread other([this] {
+    awaitOutput("runs");
+    interrupt_.raise();
+  });
+  struct rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const struct rlimit none = {2, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto end = command->run(interrupt_, Clock::now() + std::chrono::seconds(20));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  other.join();
+  EXPECT_TRUE(end.interrupted);
+  EXPECT_FALSE(end.timedOut);
+}
+
 TEST_F(SuperviseTest, StartsInADirectoryMadeBelow) {
   auto s = spec("pwd");
   s.below = "new/deep";
