@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "tests/support/mounted_store.h"
+#include "tests/support/kiln_fixture.h"
 
 namespace kilnfs::testing {
 namespace {
@@ -12,22 +12,6 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-class Kiln : public MountedStore {
- protected:
-  void SetUp() override {
-    MountedStore::SetUp();
-    start({"jobs=1"});
-  }
-  Ran kiln(const std::string& words) const { return sh("kiln " + words); }
-  /// A shell line in the scratch directory, with kiln in PATH and the mount known.
-  Ran sh(const std::string& line) const {
-    return shell(
-        "PATH=" KILNFS_BIN ":$PATH KILN_MOUNT='" + mnt() + "'; export PATH KILN_MOUNT; " + line,
-        scratch());
-  }
-  std::string output(const std::string& line) const { return sh(line).output; }
-};
 
 TEST_F(Kiln, BuildShowsTheLogAndExitsAsTheCommandDid) {
   const Ran good = sh("kiln build a -c 'echo one; echo two > f' 2>/dev/null");
@@ -121,46 +105,6 @@ TEST_F(Kiln, EndingKilnCancelsItsBuild) {
          "kill $!; wait $!; echo $?; kiln wait a");
   EXPECT_THAT(ran.output, HasSubstr("143\n"));
   EXPECT_THAT(ran.output, HasSubstr("cancelled"));
-}
-
-TEST_F(Kiln, RunLeasesAndPublishes) {
-  EXPECT_EQ(sh("kiln run --cache npm:place -- sh -c 'echo 1 > place/f; exit 5'").status, 5);
-  EXPECT_FALSE(std::filesystem::is_symlink(std::filesystem::symlink_status(scratch() + "/place")));
-  EXPECT_EQ(output("kiln run --cache npm -- cat '" + mnt("caches/npm/f") + "'"), "1\n");
-  EXPECT_EQ(output("kiln ls leases"), "");
-}
-
-TEST_F(Kiln, RunDiscardsWhatAKilledCommandLeft) {
-  sh("kiln run --cache npm:place -- sh -c 'echo good > place/f'");
-  const Ran killed = sh("kiln run --cache npm:place -- sh -c 'echo bad > place/f; kill -9 $$'");
-  EXPECT_EQ(killed.status, 137);
-  EXPECT_THAT(killed.output, HasSubstr("discarded"));
-  const Ran late = sh(
-      "kiln run --cache npm:place --timeout 200ms -- sh -c 'echo bad > place/f; exec sleep 1000'");
-  EXPECT_EQ(late.status, 143);
-  EXPECT_EQ(output("kiln run --cache npm:place -- cat place/f"), "good\n");
-}
-
-TEST_F(Kiln, RunSaysWhoWasFirst) {
-  const Ran ran =
-      sh("kiln run --cache npm:mine -- sh -c 'echo lost > mine/f; "
-         "lease=$(kiln --json lease npm --as other | sed "
-         "\"s/.*\\\"lease\\\":\\\"\\([^\\\"]*\\).*/\\1/\"); "
-         "echo won > \"$KILN_MOUNT/leases/$lease/f\"; kiln release $lease'");
-  EXPECT_EQ(ran.status, 0);
-  EXPECT_THAT(ran.output, HasSubstr("discarded: generation 1 was published meanwhile"));
-  EXPECT_EQ(output("kiln run --cache npm:mine -- cat mine/f"), "won\n");
-}
-
-TEST_F(Kiln, RunTakesNoPlaceThatIsTaken) {
-  const Ran ran = sh("echo kept > place; kiln run --cache npm:place -- true");
-  EXPECT_EQ(ran.status, 1);
-  EXPECT_THAT(ran.output, HasSubstr("exists"));
-  EXPECT_EQ(output("cat place"), "kept\n");
-  EXPECT_EQ(kiln("run --cache npm -- ./no-such-program").status, 127);
-  EXPECT_EQ(kiln("run --cache npm").status, 2);
-  EXPECT_EQ(kiln("run --cache ../npm -- true").status, 2);
-  EXPECT_EQ(output("kiln ls leases"), "");
 }
 
 TEST_F(Kiln, LogsAndEvents) {

@@ -1,0 +1,56 @@
+// kiln run: a command with caches, and what is left of them however it ends.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "tests/support/kiln_fixture.h"
+
+namespace kilnfs::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+using KilnRun = Kiln;
+
+TEST_F(KilnRun, LeasesAndPublishes) {
+  EXPECT_EQ(sh("kiln run --cache npm:place -- sh -c 'echo 1 > place/f; exit 5'").status, 5);
+  EXPECT_FALSE(std::filesystem::is_symlink(std::filesystem::symlink_status(scratch() + "/place")));
+  EXPECT_EQ(output("kiln run --cache npm -- cat '" + mnt("caches/npm/f") + "'"), "1\n");
+  EXPECT_EQ(output("kiln ls leases"), "");
+}
+
+TEST_F(KilnRun, DiscardsWhatAKilledCommandLeft) {
+  sh("kiln run --cache npm:place -- sh -c 'echo good > place/f'");
+  const Ran killed = sh("kiln run --cache npm:place -- sh -c 'echo bad > place/f; kill -9 $$'");
+  EXPECT_EQ(killed.status, 137);
+  EXPECT_THAT(killed.output, HasSubstr("discarded"));
+  const Ran late = sh(
+      "kiln run --cache npm:place --timeout 200ms -- sh -c 'echo bad > place/f; exec sleep 1000'");
+  EXPECT_EQ(late.status, 143);
+  EXPECT_EQ(output("kiln run --cache npm:place -- cat place/f"), "good\n");
+}
+
+TEST_F(KilnRun, SaysWhoWasFirst) {
+  const Ran ran =
+      sh("kiln run --cache npm:mine -- sh -c 'echo lost > mine/f; "
+         "lease=$(kiln --json lease npm --as other | sed "
+         "\"s/.*\\\"lease\\\":\\\"\\([^\\\"]*\\).*/\\1/\"); "
+         "echo won > \"$KILN_MOUNT/leases/$lease/f\"; kiln release $lease'");
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output, HasSubstr("discarded: generation 1 was published meanwhile"));
+  EXPECT_EQ(output("kiln run --cache npm:mine -- cat mine/f"), "won\n");
+}
+
+TEST_F(KilnRun, TakesNoPlaceThatIsTaken) {
+  const Ran ran = sh("echo kept > place; kiln run --cache npm:place -- true");
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.output, HasSubstr("exists"));
+  EXPECT_EQ(output("cat place"), "kept\n");
+  EXPECT_EQ(kiln("run --cache npm -- ./no-such-program").status, 127);
+  EXPECT_EQ(kiln("run --cache npm").status, 2);
+  EXPECT_EQ(kiln("run --cache ../npm -- true").status, 2);
+  EXPECT_EQ(output("kiln ls leases"), "");
+}
+
+}  // namespace
+}  // namespace kilnfs::testing
