@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string_view>
 
+#include "store/base/standard_fds.h"
 #include "tools/bench/report.h"
 #include "tools/bench/runner.h"
 #include "tools/bench/step.h"
@@ -86,6 +87,7 @@ int runAll(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace kilnfs::bench;
+  if (!kilnfs::holdStandardFds()) return kExitFailed;
   if (argc > 1 && std::string_view(argv[1]) == "step") return stepMain(argc - 1, argv + 1);
   const auto options = parseOptions(argc, argv, names(), selfPath());
   return options ? runAll(*options) : options.error();

@@ -77,9 +77,9 @@ class LogStream {
   std::thread thread_;
 };
 
-// The answer to a `build --wait`, its log streamed meanwhile.
+// The answer to a `build --wait`, its log streamed meanwhile. `shown`: whether all of that got out.
 Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, const Words& words,
-                              bool showLog, StatusLine& line) {
+                              bool showLog, StatusLine& line, Status& shown) {
   Expected<Answer> answer = fail(EIO);
   std::optional<LogStream> log;
   BuildFinder finder(mount);
@@ -107,7 +107,7 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
   const bool ran = answer && answer->json.contains("state") && answer->text("cached") != "true";
   if (showLog && !log && ran) log.emplace(mount, answer->text("id"), line);
   if (!log) return answer;
-  const Status shown = log->finish();
+  shown = log->finish();
   // Where there is no answer either, that says why, and once is enough.
   if (!shown && answer) line.print(shown.error().message);
   return answer;
@@ -171,7 +171,8 @@ int runBuild(const std::string& mount, const Words& words) {
   ignoreStops();
   const auto start = std::chrono::steady_clock::now();
   StatusLine status;
-  const auto answer = waitForBuild(mount, *control, line, !request.json, status);
+  Status shown;
+  const auto answer = waitForBuild(mount, *control, line, !request.json, status, shown);
   if (!answer) {
     status.clear();
     return failed(answer.error());
@@ -179,7 +180,8 @@ int runBuild(const std::string& mount, const Words& words) {
   const auto took =
       std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
   status.print(buildOutcome(*answer, took));
-  return request.json ? printJson(*answer) : exitStatus(*answer);
+  const int ended = request.json ? printJson(*answer) : exitStatus(*answer);
+  return ended == 0 && !shown ? kExitRefused : ended;
 }
 
 int runControlCommand(const std::string& mount, const Words& words, bool json) {

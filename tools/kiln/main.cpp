@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "store/base/standard_fds.h"
 #include "tools/kiln/answer.h"
 #include "tools/kiln/commands.h"
 #include "tools/kiln/control_file.h"
@@ -85,9 +86,16 @@ int run(int argc, char** argv) {
   return dispatch(mount, words, json);
 }
 
+// What was printed may not have got out: to a full disk, or where there is no stdout.
+int flushed(int status) {
+  if (std::cout.flush() || status != 0) return status;
+  return complain("stdout: it can't be written to");
+}
+
 }  // namespace
 }  // namespace kilnfs
 
 int main(int argc, char** argv) {
-  return kilnfs::run(argc, argv);
+  if (!kilnfs::holdStandardFds()) return kilnfs::kExitRefused;
+  return kilnfs::flushed(kilnfs::run(argc, argv));
 }
