@@ -19,6 +19,7 @@
 #include "fs/session.h"
 #include "store/base/fault.h"
 #include "store/base/mountinfo.h"
+#include "store/base/standard_fds.h"
 #include "store/build/builds.h"
 #include "store/control/control.h"
 #include "store/leases.h"
@@ -227,6 +228,7 @@ int run(int argc, char** argv) {
 }  // namespace kilnfs
 
 int main(int argc, char** argv) {
+  if (!kilnfs::holdStandardFds()) return 1;
   ::signal(SIGCHLD, SIG_DFL);  // else, if our parent ignores it, we never know how a command ended
   try {
     return kilnfs::run(argc, argv);

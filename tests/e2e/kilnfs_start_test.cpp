@@ -1,0 +1,39 @@
+// Starting the daemon as people and programs do: in the background, by its command line.
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "tests/support/mounted_store.h"
+
+namespace kilnfs::testing {
+namespace {
+
+class KilnfsStart : public MountedStore {
+ protected:
+  Ran sh(const std::string& line) const {
+    return shell("PATH=" KILNFS_BIN ":$PATH; export PATH; " + line, dir_.path());
+  }
+  /// Unmounts, and waits for the daemon, which is our child once it is in the background.
+  void unmount(const std::string& where) const {
+    EXPECT_EQ(sh("umount '" + where + "'").status, 0);
+    while (::waitpid(-1, nullptr, 0) > 0) {
+    }
+  }
+};
+
+TEST_F(KilnfsStart, WithoutStandardDescriptorsItServesAsWell) {
+  for (int closed = 0; closed < 8; ++closed) {
+    const std::string store = "store" + std::to_string(closed);
+    std::string without;
+    for (int fd = 0; fd < 3; ++fd) {
+      if ((closed & 1 << fd) != 0) without += " " + std::to_string(fd) + ">&-";
+    }
+    ASSERT_EQ(sh("timeout 60 kilnfs " + store + " mnt" + without).status, 0) << without;
+    EXPECT_EQ(sh("kiln --mount mnt build a -c 'echo kept >f'").status, 0) << without;
+    EXPECT_EQ(readFile(mnt("results/a/f")), "kept\n") << without;
+    unmount("mnt");
+  }
+}
+
+}  // namespace
+}  // namespace kilnfs::testing
