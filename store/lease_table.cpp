@@ -48,7 +48,7 @@ LeaseTable::~LeaseTable() {
   while (!records_.empty()) {
     const RecordPtr record = records_.begin()->second;
     record->closing = true;
-    if (auto done = close(lock, record, false); !done) {
+    if (auto done = close(lock, record, record->discards); !done) {
       spdlog::warn("{}: {}", record->key, done.error().message);
       records_.erase(record->key);
     }
@@ -128,11 +128,12 @@ void LeaseTable::bindProcess(const std::string& lease, pid_t supervisor) {
 }
 
 Expected<LeaseInfo> LeaseTable::forHandle(const CacheName& name, const Requester& owner,
-                                          uint64_t handle) {
+                                          uint64_t handle, bool discard) {
   Lock lock(mutex_);
   settle(lock, name);
   const RecordPtr record = add(name, owner, Kind::handle, fmt::format("handle of {}", owner.pid));
   record->handle = handle;
+  record->discards = discard;
   record->process = owner.pid;
   return made(lock, record);
 }
@@ -243,7 +244,8 @@ void LeaseTable::settle(Lock& lock, const CacheName& name) {
       changed_.wait(lock);
     } else if (quiet(*waitFor)) {
       waitFor->closing = true;
-      if (auto done = close(lock, waitFor, false); !done) return;  // busy again: it goes on
+      if (auto done = close(lock, waitFor, waitFor->discards); !done)
+        return;  // busy again: it goes on
     } else if (Clock::now() < deadline) {
       changed_.wait_for(lock, std::chrono::milliseconds(1));
     } else {
@@ -369,7 +371,7 @@ void LeaseTable::reaperMain() {
       record->closing = true;
       workers_.run([this, record] {
         Lock own(mutex_);
-        (void)close(own, record, false);  // events say what came of it
+        (void)close(own, record, record->discards);  // events say what came of it
       });
     }
     changed_.wait_for(lock, options_.poll, [this] { return stopping_; });

@@ -28,8 +28,8 @@ class LeaseTable : public Leases {
   Expected<LeaseInfo> forBuild(const CacheName& name, const Requester& owner,
                                const Id& build) override;
   void bindProcess(const std::string& lease, pid_t supervisor) override;
-  Expected<LeaseInfo> forHandle(const CacheName& name, const Requester& owner,
-                                uint64_t handle) override;
+  Expected<LeaseInfo> forHandle(const CacheName& name, const Requester& owner, uint64_t handle,
+                                bool discard) override;
   Expected<LeaseInfo> forTag(const CacheName& name, const Requester& owner, const std::string& tag,
                              std::optional<std::chrono::seconds> ttl) override;
   Expected<std::shared_ptr<Workspace>> workspace(const std::string& lease, uid_t uid) override;
@@ -59,6 +59,7 @@ class LeaseTable : public Leases {
     uint64_t handle = 0;
     std::string tag;
     std::optional<Clock::time_point> expires;
+    bool discards = false;  // what was changed, if its holder goes without releasing it
     bool orphaned = false;  // its handle was closed, or its time is over
     bool interactive = false;
     std::optional<Clock::time_point> leftAt;  // interactive: when nobody was in it first

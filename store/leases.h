@@ -38,7 +38,8 @@ class Leases {
     std::chrono::milliseconds poll{100};     // how often jobs are looked at
   };
   static std::unique_ptr<Leases> create(Store& store, Options options);
-  /// Releases (publishes) what is left, then ends. Nothing may be open in a lease any more.
+  /// Ends what is left as if its holders were gone, then ends. Nothing may be open in a lease any
+  /// more.
   virtual ~Leases() = default;
 
   /// The lease of the caller's job (or of an ancestor that holds one) on `name`; a new one if there
@@ -56,9 +57,10 @@ class Leases {
   virtual void bindProcess(const std::string& lease, pid_t supervisor) = 0;
 
   /// A lease that lasts while `handle` (any unique number, from the caller) is open. The
-  /// descendants of the process that asked share it.
+  /// descendants of the process that asked share it. `discard`: what was changed is published only
+  /// if it is released before.
   virtual Expected<LeaseInfo> forHandle(const CacheName& name, const Requester& owner,
-                                        uint64_t handle) = 0;
+                                        uint64_t handle, bool discard) = 0;
   /// `lease NAME --as TAG`. The same tag on the same cache by the same user gives the same lease.
   virtual Expected<LeaseInfo> forTag(const CacheName& name, const Requester& owner,
                                      const std::string& tag,

@@ -34,7 +34,11 @@ const std::vector<CommandSpec>& specs() {
       {"cancel", "ID", 1, 1},
       {"delete", "ID [--recursive]", 1, 1, {{"--recursive", ""}}},
       {"delete-cache", "NAME [--force]", 1, 1, {{"--force", ""}}},
-      {"lease", "NAME [--as TAG] [--ttl DUR]", 1, 1, {{"--as", "tag"}, {"--ttl", "duration"}}},
+      {"lease",
+       "NAME [--as TAG] [--ttl DUR] [--discard]",
+       1,
+       1,
+       {{"--as", "tag"}, {"--ttl", "duration"}, {"--discard", ""}}},
       {"release", "LEASE [--discard]", 1, 1, {{"--discard", ""}}},
       {"import", "ID SOURCE", 2, 2},
       {"export", "ID DEST", 2, 2},
@@ -97,7 +101,7 @@ Expected<Command> makePrune(const ParsedWords& parsed) {
 Expected<Command> makeLease(const ParsedWords& parsed) {
   auto name = CacheName::parse(parsed.positional[0], "cache name");
   if (!name) return Failure(name.error());
-  LeaseCommand out{std::move(*name), std::nullopt, std::nullopt};
+  LeaseCommand out{std::move(*name), std::nullopt, std::nullopt, parsed.has("--discard")};
   if (const std::string* tag = parsed.find("--as"); tag != nullptr) {
     auto valid = Name::parse(*tag, "tag");
     if (!valid) return Failure(valid.error());
@@ -108,6 +112,10 @@ Expected<Command> makeLease(const ParsedWords& parsed) {
     auto duration = parseDuration(*ttl);
     if (!duration) return Failure(duration.error());
     out.ttl = std::chrono::ceil<std::chrono::seconds>(*duration);
+  }
+  if (out.discard && out.tag) {
+    return fail(EINVAL,
+                "lease: --discard is for leases that end with the open file: leave out --as");
   }
   return out;
 }

@@ -48,6 +48,7 @@ struct LeaseCommand {
   CacheName name;
   std::optional<std::string> tag;
   std::optional<std::chrono::seconds> ttl;
+  bool discard = false;  // what was changed, unless it is released
 };
 struct ReleaseCommand {
   std::string lease;

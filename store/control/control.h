@@ -17,7 +17,7 @@ namespace kilnfs {
 /// One open control file. Calls may come from several threads at once.
 class ControlSession {
  public:
-  /// Ends what is bound to the open file: its waits, and its leases (published, which may block).
+  /// Ends what is bound to the open file: its waits, and its leases (publishing may block).
   virtual ~ControlSession() = default;
 
   /// One write(2) at `offset`: one or more whole commands. Runs them in order and stops at the

@@ -153,8 +153,9 @@ Outcome Executor::run(const DeleteCacheCommand& command, const Call& /*call*/) {
 }
 
 Outcome Executor::run(const LeaseCommand& command, const Call& call) {
-  auto lease = command.tag ? leases_.forTag(command.name, call.who, *command.tag, command.ttl)
-                           : leases_.forHandle(command.name, call.who, call.handle);
+  auto lease = command.tag
+                   ? leases_.forTag(command.name, call.who, *command.tag, command.ttl)
+                   : leases_.forHandle(command.name, call.who, call.handle, command.discard);
   if (!lease) return failed(lease.error(), {{"cache", command.name.str()}});
   return answered(leaseObject(*lease));
 }

@@ -1,5 +1,6 @@
 // kiln run: a command with caches, and what is left of them however it ends.
 #include <gmock/gmock.h>
+#include <sys/wait.h>
 
 #include <filesystem>
 
@@ -28,6 +29,33 @@ TEST_F(KilnRun, DiscardsWhatAKilledCommandLeft) {
       "kiln run --cache npm:place --timeout 200ms -- sh -c 'echo bad > place/f; exec sleep 1000'");
   EXPECT_EQ(late.status, 143);
   EXPECT_EQ(output("kiln run --cache npm:place -- cat place/f"), "good\n");
+}
+
+TEST_F(KilnRun, DiscardsAlsoIfNobodyReadsWhatItSays) {
+  // A pipe that has lost its reader by the time kiln complains.
+  const Ran late =
+      sh("mkfifo pipe; exec 3<>pipe 4>pipe 3<&-; kiln run --cache npm:place --timeout 1 -- "
+         "sh -c 'echo half > place/f; exec sleep 1000' 2>&4");
+  EXPECT_EQ(late.status, 143);
+  EXPECT_EQ(output("kiln run --cache npm:again -- ls again"), "");
+  EXPECT_THAT(output("kiln events"), HasSubstr("\"discarded\""));
+}
+
+TEST_F(KilnRun, ThatIsKilledTakesItsCommandAlongAndPublishesNothing) {
+  const Ran ran = sh(R"x(mkfifo ready
+kiln run --cache npm:place -- sh -c 'trap "" TERM; echo half >place/f; echo $$ >ready
+  exec sleep 1000' &
+read job <ready; echo $job >job
+kill -9 $!; wait $! 2>/dev/null
+tries=0
+until grep -q '^State:.Z' /proc/$job/status || [ $((tries += 1)) = 200 ]; do sleep 0.05; done
+[ $tries != 200 ] || echo it goes on
+kill -9 $job
+until kiln events | grep -q '"state":"\(discarded\|published\)"'; do sleep 0.05; done
+kiln run --cache npm:again -- ls again)x");
+  EXPECT_EQ(ran.output, "");
+  // It is our child now.
+  EXPECT_GT(::waitpid(std::stoi(readFile(scratch() + "/job")), nullptr, 0), 0);
 }
 
 TEST_F(KilnRun, SaysWhoWasFirst) {

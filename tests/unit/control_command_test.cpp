@@ -67,6 +67,8 @@ TEST(ParseCommand, UnderstandsTheOthers) {
   EXPECT_EQ(lease.tag, "ci-17");
   EXPECT_EQ(lease.ttl, std::chrono::seconds(2));
   EXPECT_FALSE(parsed<LeaseCommand>("lease npm").tag);
+  EXPECT_FALSE(parsed<LeaseCommand>("lease npm").discard);
+  EXPECT_TRUE(parsed<LeaseCommand>("lease npm --discard").discard);
   EXPECT_TRUE(parsed<ReleaseCommand>("release npm.3 --discard").discard);
   EXPECT_EQ(parsed<ImportCommand>("import a '/b c'").source, "/b c");
   EXPECT_EQ(parsed<ExportCommand>("export a d").destination, "d");
@@ -166,6 +168,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"wait a b/", EINVAL, "not a valid id"}, Bad{"delete", EINVAL, "missing"},
         Bad{"delete a b", EINVAL, "unexpected word 'b'"}, Bad{"import a", EINVAL, "missing"},
         Bad{"import a ''", EINVAL, "empty path"}, Bad{"lease npm --ttl 3", EINVAL, "--as TAG"},
+        Bad{"lease npm --as a --discard", EINVAL, "leave out --as"},
         Bad{"lease npm --as a/b", EINVAL, "not a valid tag"},
         Bad{"status now", EINVAL, "unexpected word"}));
 

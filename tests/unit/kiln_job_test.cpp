@@ -34,6 +34,7 @@ TEST(KilnJob, AGroupOfItsOwn) {
 
 TEST(KilnJob, SignalsOfTheCommandAreAsTheyWere) {
   EXPECT_EQ(run("grep -q '^SigBlk:.0*$' /proc/self/status").exit, 0);
+  EXPECT_EQ(run("kill -PIPE $$; exit 1").signal, SIGPIPE);
 }
 
 TEST(KilnJob, EndsThoughKilnsParentIgnoredItsChildren) {

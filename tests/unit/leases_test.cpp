@@ -259,12 +259,32 @@ TEST_F(LeasesTest, ReleaseWaitsForACloseThatIsOnItsWay) {
 
 TEST_F(LeasesTest, AHandleHoldsItUntilItIsClosed) {
   const Sleeper job;
-  auto lease = leases_->forHandle(name_, job.requester(), 77);
+  auto lease = leases_->forHandle(name_, job.requester(), 77, false);
   ASSERT_TRUE(lease);
   change(lease->lease, "h");
   EXPECT_EQ(*leases_->follow(name_, job.requester()), lease->lease) << "its process shares it";
   leases_->closeHandle(77);
   EXPECT_TRUE(waitUntil([&] { return latest() == "h"; }));
+}
+
+TEST_F(LeasesTest, AHandleThatDiscardsPublishesOnlyWhatIsReleased) {
+  const Sleeper job;
+  auto lost = leases_->forHandle(name_, job.requester(), 77, true);
+  ASSERT_TRUE(lost);
+  change(lost->lease, "half");
+  leases_->closeHandle(77);
+  EXPECT_TRUE(waitUntil([&] { return !leases_->find(lost->lease); }));
+  auto kept = leases_->forHandle(name_, job.requester(), 78, true);
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(kept->generation, 0u);
+  change(kept->lease, "whole");
+  EXPECT_TRUE(leases_->release(kept->lease, 0, false));
+  EXPECT_EQ(latest(), "whole");
+  auto left = leases_->forHandle(name_, job.requester(), 79, true);
+  ASSERT_TRUE(left);
+  change(left->lease, "half again");
+  leases_.reset();
+  EXPECT_EQ(latest(), "whole");
 }
 
 TEST_F(LeasesTest, ATagLastsUntilReleasedAndIsFoundAgain) {

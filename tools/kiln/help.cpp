@@ -35,7 +35,9 @@ Without ID the id is the SHA-256 of everything that determines the result.
     Entry{"cancel", "ID", "end a build"},
     Entry{"run", "--cache NAME[:DIR]... [--timeout DUR] -- CMD [ARG]...",
           "CMD with caches leased for it, at DIR and at MNT/caches/NAME"},
-    Entry{"lease", "NAME --as TAG [--ttl DUR]", "lease a cache until it is released"},
+    Entry{"lease", "NAME --as TAG [--ttl DUR]", "lease a cache until it is released",
+          "Written to control, without --as, it lasts as long as that is open; with --discard it\n"
+          "is published only if it is released before.\n"},
     Entry{"release", "LEASE [--discard]", "end a lease: publish what was changed, or not"},
     Entry{"delete-cache", "NAME [--force]", "delete a cache"},
     Entry{"ls", "[results|logs|caches|leases|builds]", "names, one a line"},

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,20 +50,23 @@ class Terminal {
 };
 
 [[noreturn]] void runChild(std::vector<char*>& argv, const Terminal& terminal, bool foreground,
-                           const sigset_t& mask, int errorFd) {
+                           const HeldSignals& held, pid_t kiln, int errorFd) {
+  constexpr int kCannotRun = 127;
   setpgid(0, 0);
+  // With kiln go its leases: what the command did then would be for nobody.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != kiln) _exit(kCannotRun);  // it went before it was asked for
   if (foreground) terminal.give(getpid());
-  sigprocmask(SIG_SETMASK, &mask, nullptr);
+  held.letGo();
   execvp(argv[0], argv.data());
   const int code = errno;
   (void)!write(errorFd, &code, sizeof code);
-  constexpr int kCannotRun = 127;
   _exit(kCannotRun);
 }
 
 // Starts the command in a group of its own; the group's number is its pid.
 Expected<pid_t> start(const std::vector<std::string>& words, const Terminal& terminal,
-                      bool foreground, const sigset_t& mask) {
+                      bool foreground, const HeldSignals& held) {
   std::vector<std::string> copies = words;
   std::vector<char*> argv;
   argv.reserve(copies.size() + 1);
@@ -72,9 +76,10 @@ Expected<pid_t> start(const std::vector<std::string>& words, const Terminal& ter
   if (pipe2(ends, O_CLOEXEC) != 0) return failErrno("pipe");
   const UniqueFd readEnd(ends[0]);
   UniqueFd writeEnd(ends[1]);
+  const pid_t kiln = getpid();
   const pid_t pid = fork();
   if (pid < 0) return failErrno("fork");
-  if (pid == 0) runChild(argv, terminal, foreground, mask, writeEnd.get());
+  if (pid == 0) runChild(argv, terminal, foreground, held, kiln, writeEnd.get());
   writeEnd.reset();
   // Also here, so that neither of the two can run ahead of it.
   setpgid(pid, pid);
@@ -136,10 +141,18 @@ HeldSignals::HeldSignals() {
   struct sigaction children = {};
   children.sa_handler = SIG_DFL;
   sigaction(SIGCHLD, &children, &childrenBefore_);
+  struct sigaction ignore = {};
+  ignore.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &ignore, &pipeBefore_);
 }
 
 HeldSignals::~HeldSignals() {
+  letGo();
+}
+
+void HeldSignals::letGo() const {
   sigaction(SIGCHLD, &childrenBefore_, nullptr);
+  sigaction(SIGPIPE, &pipeBefore_, nullptr);
   pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
@@ -156,7 +169,7 @@ int HeldSignals::wait(milliseconds timeout) {
 Expected<JobEnd> runJob(const std::vector<std::string>& argv, std::optional<milliseconds> timeout,
                         const HeldSignals& held) {
   const Terminal terminal;
-  const auto pid = start(argv, terminal, terminal.mine(), held.before());
+  const auto pid = start(argv, terminal, terminal.mine(), held);
   if (!pid) return Failure(pid.error());
   Deadline deadline(timeout);
   while (true) {

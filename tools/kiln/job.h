@@ -19,7 +19,8 @@ struct JobEnd {
 };
 
 /// Signals that end kiln, blocked while this object lives, so that what was begun is ended in
-/// order. Make it before any other thread, and one at a time.
+/// order; SIGPIPE is ignored, so that nobody has to hear what kiln says of it. Make it before any
+/// other thread, and one at a time.
 class HeldSignals {
  public:
   HeldSignals();
@@ -29,17 +30,19 @@ class HeldSignals {
 
   /// Waits for one of them, or SIGCHLD, for at most `timeout`; 0 if none came.
   static int wait(std::chrono::milliseconds timeout);
-  /// The signals that were blocked before, for a command that is started.
-  const sigset_t& before() const { return before_; }
+  /// All is as it was before: for a command, in the process that becomes it.
+  void letGo() const;
 
  private:
   sigset_t before_{};
   struct sigaction childrenBefore_ = {};
+  struct sigaction pipeBefore_ = {};
 };
 
 /// Runs `argv` (found in PATH) and waits for its end, while HeldSignals are held: those that come
 /// go to the job. A job that is stopped stops kiln too, and goes on with it. After `timeout` it
-/// gets SIGTERM, and SIGKILL five seconds later. ENOENT, EACCES...: it could not be started.
+/// gets SIGTERM, and SIGKILL five seconds later; also SIGKILL if kiln ends. ENOENT, EACCES...: it
+/// could not be started.
 Expected<JobEnd> runJob(const std::vector<std::string>& argv,
                         std::optional<std::chrono::milliseconds> timeout, const HeldSignals& held);
 

@@ -1,7 +1,8 @@
 // kiln run: a command with caches leased for it.
 //
-// The leases are bound to one open control file, so they end with kiln whatever happens to it. The
-// command's processes descend from kiln, so they get the same leases through MNT/caches/NAME.
+// The leases are bound to one open control file, so they end with kiln whatever happens to it; who
+// has not released them has not seen the command's end, so what it did is discarded. The command's
+// processes descend from kiln, so they get the same leases through MNT/caches/NAME.
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -107,7 +108,7 @@ class Leased {
   Leased(ControlFile& control, std::string mount) : control_(control), mount_(std::move(mount)) {}
 
   Status take(const CacheOption& cache) {
-    const auto answer = control_.command({"lease", cache.name});
+    const auto answer = control_.command({"lease", cache.name, "--discard"});
     if (!answer) return Failure(answer.error());
     if (!answer->ok) return Failure(refusal(*answer));
     leases_.push_back({cache.name, answer->text("lease")});
@@ -210,9 +211,10 @@ int runJobWithCaches(const std::string& mount, const Words& words) {
     leased.giveBack();
     return complain(end.error().message, kCannotRun);
   }
+  // First of all: whoever reads what is said may let kiln wait.
+  const bool good = leased.release(end->signal != 0 || end->timedOut);
   const int status = statusOf(*end);
-  const bool killed = end->signal != 0 || end->timedOut;
-  return leased.release(killed) || status != 0 ? status : kExitRefused;
+  return good || status != 0 ? status : kExitRefused;
 }
 
 }  // namespace kilnfs
