@@ -1,5 +1,6 @@
 // Starting the daemon as people and programs do: in the background, by its command line.
 #include <gmock/gmock.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -33,6 +34,24 @@ TEST_F(KilnfsStart, WithoutStandardDescriptorsItServesAsWell) {
     EXPECT_EQ(readFile(mnt("results/a/f")), "kept\n") << without;
     unmount("mnt");
   }
+}
+
+TEST_F(KilnfsStart, TheUnitStartsAgainAfterACrash) {
+  start();
+  daemon_->end(SIGKILL);
+  daemon_.reset();
+  // As systemd would, but for what it does to the programs it has started.
+  const Ran ran = sh("export STORE='" + store() + "' MNT='" + mnt() +
+                     R"x(' OPTIONS=rw
+sed -n -e 's|@CMAKE_INSTALL_FULL_BINDIR@/||' -e 's/^ExecStart\(Pre\)\{0,1\}=//p' ')x" KILNFS_SOURCE
+                     R"x(/packaging/kilnfs@.service' >lines
+test "$(wc -l <lines)" = 2 || exit
+while read -r line; do
+  case $line in -*) eval "${line#-}" ;; *) eval "$line" || exit ;; esac
+done <lines)x");
+  EXPECT_EQ(ran.status, 0) << ran.output;
+  EXPECT_EQ(sh("ls '" + mnt("results") + "'").status, 0);
+  unmount(mnt());
 }
 
 }  // namespace
