@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "store/base/units.h"
 #include "store/control/command_build.h"
 #include "store/control/options.h"
@@ -176,6 +178,41 @@ Expected<Command> parseCommand(const Words& words) {
   }
   return fail(EINVAL, fmt::format("unknown command {}; commands: {}", shown(words[0]),
                                   fmt::join(commandNames(), ", ")));
+}
+
+std::string publicText(Words words) {
+  constexpr std::string_view kEnv = "--env";
+  constexpr std::string_view kJoined = "--env=";
+  // Wherever it is: what is no option there may have been meant as one.
+  for (size_t at = 0; at < words.size(); ++at) {
+    const bool joined = words[at].starts_with(kJoined);
+    if (!joined && (words[at] != kEnv || ++at == words.size())) continue;
+    const size_t equals = words[at].find('=', joined ? kJoined.size() : 0);
+    if (equals != std::string::npos) words[at] = words[at].substr(0, equals + 1) + "...";
+  }
+  return joinWords(words);
+}
+
+std::string publicBeginning(std::string_view text) {
+  constexpr std::string_view kMore = "...";
+  const size_t whole = wholeCommands(text);
+  if (whole < text.size()) text.remove_prefix(whole);
+  const auto next = [&text] {
+    text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
+    const std::string_view word = text.substr(0, text.find_first_of(" \t\n"));
+    text.remove_prefix(word.size());
+    return word;
+  };
+  // What is no command may be the rest of a value.
+  const std::string_view name = next();
+  const auto names = commandNames();
+  if (std::find(names.begin(), names.end(), name) == names.end()) return std::string(kMore);
+  std::string out(name);
+  const std::string_view id = next();
+  const bool plain = Name::valid(id) && !id.starts_with('-');
+  if (plain) out.append(" ").append(id);
+  const bool all = (plain || id.empty()) && text.find_first_not_of(" \t\n") == text.npos;
+  return all ? out : out.append(" ").append(kMore);
 }
 
 std::string controlHelp() {

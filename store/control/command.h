@@ -87,6 +87,12 @@ using Command = std::variant<BuildCommand, WaitCommand, FollowCommand, CancelCom
 /// would be right; EOPNOTSUPP for what the grammar has but this version does not do.
 Expected<Command> parseCommand(const Words& words);
 
+/// A command as anybody may read it: values of --env, which may be secrets, are left out.
+std::string publicText(Words words);
+
+/// The same of text that is no command: of its first that is not whole the name and the id.
+std::string publicBeginning(std::string_view text);
+
 /// The names of the commands, for messages, completion and the client.
 std::vector<std::string> commandNames();
 

@@ -88,7 +88,9 @@ Status takeBuildOption(std::string_view name, const std::string& value, BuildCom
     request.caches.push_back(std::move(*cache));
   } else if (name == "--env") {
     if (value.find('=') == std::string::npos || value.front() == '=') {
-      return fail(EINVAL, fmt::format("--env {}: use NAME=VALUE", shown(value)));
+      // Not what follows the "=": others may read why it was refused.
+      return fail(EINVAL, fmt::format("--env {}: use NAME=VALUE",
+                                      value.starts_with('=') ? "'=...'" : shown(value)));
     }
     request.env.push_back(value);
   } else if (name == "--base") {

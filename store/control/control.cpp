@@ -58,7 +58,8 @@ class Session : public ControlSession {
   explicit Session(Desk& desk) : desk_(desk), handle_(desk.nextHandle()) {}
   ~Session() override {
     if (!cut_.empty()) {
-      desk_.recordError(cutBy_, cut_, {EINVAL, "not executed: it has no newline at its end"});
+      desk_.recordError(cutBy_, publicBeginning(cut_),
+                        {EINVAL, "not executed: it has no newline at its end"});
     }
     desk_.leases().closeHandle(handle_);
   }
@@ -67,7 +68,8 @@ class Session : public ControlSession {
                Interrupt& interrupt) override {
     begin(offset);
     const auto whole = withoutCut(text, who);
-    Status done = whole ? runAll(*whole, who, interrupt) : refuse(who, text, whole.error());
+    Status done =
+        whole ? runAll(*whole, who, interrupt) : refuse(who, publicBeginning(text), whole.error());
     const std::lock_guard lock(mutex_);
     if (!done && !cut_.empty()) broken_ = true;
     // The kernel moves the file's offset only if the write succeeds.
@@ -123,12 +125,12 @@ class Session : public ControlSession {
 
   Status runAll(std::string_view text, const Requester& who, Interrupt& interrupt) {
     if (text.size() > kLongestWrite) {
-      return refuse(who, text,
+      return refuse(who, publicBeginning(text),
                     {E2BIG, fmt::format("a write of {} bytes: at most {} at once", text.size(),
                                         kLongestWrite)});
     }
     const auto commands = splitCommands(text);
-    if (!commands) return refuse(who, text, commands.error());
+    if (!commands) return refuse(who, publicBeginning(text), commands.error());
     for (const Words& words : *commands) {
       if (auto done = runOne(words, who, interrupt); !done) return done;
     }
@@ -137,12 +139,12 @@ class Session : public ControlSession {
 
   Status runOne(const Words& words, const Requester& who, Interrupt& interrupt) {
     const auto command = parseCommand(words);
-    if (!command) return refuse(who, joinWords(words), command.error());
+    if (!command) return refuse(who, publicText(words), command.error());
     Outcome answer = desk_.executor().execute(*command, handle_, who, interrupt);
     desk_.metrics().commandRan(answer.error.has_value());
     // Who interrupted a command knows it.
     if (answer.error && answer.error->code != EINTR) {
-      desk_.recordError(who, joinWords(words), *answer.error);
+      desk_.recordError(who, publicText(words), *answer.error);
     }
     const std::lock_guard lock(mutex_);
     if (answer.follow != nullptr) {

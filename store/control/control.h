@@ -48,7 +48,8 @@ class Control {
   virtual ~Control() = default;
 
   virtual std::unique_ptr<ControlSession> open() = 0;
-  /// The last refused or failed commands, one line each: when, who, the command, why.
+  /// The last refused or failed commands, one line each: when, who, the command, why. Everybody
+  /// may read it: without what is secret (publicText).
   virtual std::string errors() const = 0;
   /// Records a refusal that came by another door (rmdir results/<id>).
   virtual void recordError(const Requester& who, std::string_view command, const Error& error) = 0;

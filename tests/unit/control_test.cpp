@@ -354,6 +354,34 @@ TEST_F(ControlTest, ErrorsAreRecordedOneALine) {
   EXPECT_EQ(std::count(later.begin(), later.end(), '\n'), 200);
 }
 
+TEST_F(ControlTest, ErrorsShowNoValueOfTheEnvironment) {
+  Open file = open();
+  const std::string tooLong(ControlSession::kLongestWrite, 'x');
+  for (const std::string& line : {
+           std::string("build sec --env TOKEN=s3cret --env=B==s3cret --wait -- false"),
+           std::string("build sec --env 'TOKEN=s3cret and' --no-such-option -- false"),
+           std::string("build sec \"--env\" TOKEN=\"s3cret\" --base -- --env B=s3cret x"),
+           std::string("build sec --env =s3cret -- true"),
+           std::string("delete sec --env=TOKEN=s3cret"),
+           std::string("build sec --env 'TOKEN=s3cret"),
+           std::string("build --env=TOKEN=s3cret \\"),
+           std::string("s3cret' -- true"),
+           std::string("status\nbuild sec --env TOKEN=s3cret \0", 37),
+           "build sec --env TOKEN=s3cret " + tooLong,
+       }) {
+    EXPECT_NE(file.write(line), 0) << line;
+  }
+  std::string cut = "build sec --env TOKEN=s3cret ";
+  cut.resize(ControlSession::kBlock, 'x');
+  EXPECT_EQ(open().write(cut), 0);
+  const std::string text = control_->errors();
+  EXPECT_EQ(text.find("s3cret"), std::string::npos) << text;
+  for (const char* part : {"build sec --env TOKEN=... --env=B=... --wait -- false':",
+                           "'build sec ...':", "'build ...':", "'...':", "'status ...':"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+}
+
 TEST_F(ControlTest, MetricsCount) {
   Open file = open();
   file.write("build a --wait -c true\nbuild a --wait -c true\n");
