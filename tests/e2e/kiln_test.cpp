@@ -72,6 +72,20 @@ TEST_F(Kiln, RelativePathsStartWhereKilnWasStarted) {
   EXPECT_EQ(output("kiln ls"), "a\nb\n");
 }
 
+TEST_F(Kiln, RelativePathsStartNowhereWhereTheDirectoryIsGone) {
+  EXPECT_EQ(kiln("build e -- true").status, 0);
+  for (const char* words :
+       {"build g --copy etc/hostname -- ls", "build --detach g --copy etc -- ls", "import i etc",
+        "export e tmp/kiln-test-of-a-lost-directory"}) {
+    const Ran ran = sh(std::string("mkdir gone; cd gone; rmdir ../gone; kiln ") + words);
+    EXPECT_EQ(ran.status, 1) << words;
+    EXPECT_THAT(ran.output, HasSubstr("working directory is gone")) << words;
+  }
+  EXPECT_EQ(sh("mkdir gone; cd gone; rmdir ../gone; kiln build a --copy /dev/null -- true").status,
+            0);
+  EXPECT_EQ(output("kiln ls"), "a\ne\n");
+}
+
 TEST_F(Kiln, AResultIsExportedWholeBeforeItIsPlain) {
   EXPECT_EQ(kiln("build a -c 'mkdir d; echo deep >d/f'").status, 0);
   EXPECT_EQ(sh("kiln complete-deletes").status, 0);

@@ -27,11 +27,22 @@ void ignoreStops() {
   ::signal(SIGTSTP, SIG_IGN);
 }
 
+// Empty if it was removed.
 std::string workingDirectory() {
   char* cwd = getcwd(nullptr, 0);
   std::string path = cwd == nullptr ? "" : cwd;
   ::free(cwd);
   return path;
+}
+
+// The words as the store can take them, which does not know where kiln was started.
+Expected<Words> wordsForStore(const Words& words) {
+  const std::string cwd = workingDirectory();
+  auto absolute = withAbsolutePaths(words, cwd);
+  if (cwd.empty() && absolute != words) {
+    return fail(ENOENT, "the working directory is gone: give absolute paths, or go to another");
+  }
+  return absolute;
 }
 
 // What the store says about a build, for the status line.
@@ -159,9 +170,10 @@ int runBuild(const std::string& mount, const Words& words) {
   const auto request = splitBuildWords(words);
   auto control = ControlFile::open(mount);
   if (!control) return failed(control.error());
-  const auto line = withAbsolutePaths(request.words, workingDirectory());
+  const auto line = wordsForStore(request.words);
+  if (!line) return failed(line.error());
   if (request.detach) {
-    const auto answer = control->command(line);
+    const auto answer = control->command(*line);
     if (!answer) return failed(answer.error());
     if (request.json) return printJson(*answer);
     if (!answer->ok) return complain(failureText(*answer), exitStatus(*answer));
@@ -172,7 +184,7 @@ int runBuild(const std::string& mount, const Words& words) {
   const auto start = std::chrono::steady_clock::now();
   StatusLine status;
   Status shown;
-  const auto answer = waitForBuild(mount, *control, line, !request.json, status, shown);
+  const auto answer = waitForBuild(mount, *control, *line, !request.json, status, shown);
   if (!answer) {
     status.clear();
     return failed(answer.error());
@@ -187,7 +199,8 @@ int runBuild(const std::string& mount, const Words& words) {
 int runControlCommand(const std::string& mount, const Words& words, bool json) {
   auto control = ControlFile::open(mount);
   if (!control) return failed(control.error());
-  const auto line = withAbsolutePaths(words, workingDirectory());
+  const auto line = wordsForStore(words);
+  if (!line) return failed(line.error());
   const bool copies = words[0] == "import" || words[0] == "export";
   const bool waits = copies || words[0] == "wait" || words[0] == "complete-deletes" ||
                      words[0] == "prune" || words[0] == "verify";
@@ -197,7 +210,7 @@ int runControlCommand(const std::string& mount, const Words& words, bool json) {
   if (copies && !status.terminal()) status.print(what);
   Expected<Answer> answer = fail(EIO);
   const auto took = runWithTicks(
-      [&] { answer = control->command(line); }, kRefresh,
+      [&] { answer = control->command(*line); }, kRefresh,
       [&](milliseconds elapsed) {
         if (!waits) return;
         const std::string place =
