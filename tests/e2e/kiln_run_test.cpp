@@ -69,6 +69,24 @@ TEST_F(KilnRun, SaysWhoWasFirst) {
   EXPECT_EQ(output("kiln run --cache npm:mine -- cat mine/f"), "won\n");
 }
 
+TEST_F(KilnRun, MakesTheDirectoriesAboveThePlace) {
+  EXPECT_EQ(kiln("run --cache npm:a/b/c/ -- sh -c 'echo 1 > a/b/c/f'").status, 0);
+  EXPECT_EQ(output("kiln run --cache npm:a/b/c -- cat a/b/c/f; ls a/b"), "1\n");
+  EXPECT_THAT(output("touch file; kiln run --cache npm:file/c -- true"), HasSubstr("'file'"));
+}
+
+TEST_F(KilnRun, TakesThePlaceOfALinkThatAKilledKilnLeft) {
+  EXPECT_EQ(sh("ln -s \"$KILN_MOUNT/leases/npm.999\" place; "
+               "kiln run --cache npm:place -- sh -c 'echo 1 > place/f'")
+                .status,
+            0);
+  EXPECT_EQ(output("kiln run --cache npm:place -- kiln run --cache other:place -- true"),
+            "kiln: 'place' exists; the cache needs a place where nothing is\n")
+      << "whose lease is there";
+  EXPECT_EQ(sh("ln -s nowhere dangling; kiln run --cache npm:dangling -- true").status, 1);
+  EXPECT_EQ(output("readlink dangling"), "nowhere\n");
+}
+
 TEST_F(KilnRun, TakesNoPlaceThatIsTaken) {
   const Ran ran = sh("echo kept > place; kiln run --cache npm:place -- true");
   EXPECT_EQ(ran.status, 1);

@@ -13,6 +13,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "tools/kiln/commands.h"
 #include "tools/kiln/control_file.h"
@@ -31,14 +32,24 @@ constexpr int kCannotRun = 127;
 // command looks for it.
 class Link {
  public:
-  static Expected<Link> make(const std::string& target, const std::string& place) {
-    if (symlink(target.c_str(), place.c_str()) != 0) {
-      if (errno == EEXIST) {
-        return fail(EEXIST, inQuotes(place) + " exists; the cache needs a place where nothing is");
-      }
-      return failErrno("link to the cache at " + inQuotes(place));
+  /// `leases` is the directory of the leased copies.
+  static Expected<Link> make(const std::string& leases, const std::string& target,
+                             std::string place) {
+    while (place.size() > 1 && place.ends_with('/')) place.pop_back();
+    const auto parent = std::filesystem::path(place).parent_path();
+    std::error_code failed;
+    if (!parent.empty() && (std::filesystem::create_directories(parent, failed), failed)) {
+      return fail(failed.value(), inQuotes(parent.string()) + ": " + failed.message());
     }
-    return Link(target, place);
+    if (symlink(target.c_str(), place.c_str()) == 0) return Link(target, place);
+    if (errno == EEXIST && removeStale(leases, place) &&
+        symlink(target.c_str(), place.c_str()) == 0) {
+      return Link(target, place);
+    }
+    if (errno == EEXIST) {
+      return fail(EEXIST, inQuotes(place) + " exists; the cache needs a place where nothing is");
+    }
+    return failErrno("link to the cache at " + inQuotes(place));
   }
   Link(Link&& other) noexcept : target_(std::move(other.target_)), place_(std::move(other.place_)) {
     other.place_.clear();
@@ -47,15 +58,29 @@ class Link {
   Link& operator=(Link&&) = delete;
   Link& operator=(const Link&) = delete;
   ~Link() {
-    if (place_.empty()) return;
     // Only ours: the command may have put something else there.
-    std::array<char, PATH_MAX> found{};
-    const ssize_t n = readlink(place_.c_str(), found.data(), found.size());
-    if (n < 0 || std::string_view(found.data(), static_cast<size_t>(n)) != target_) return;
-    unlink(place_.c_str());
+    if (!place_.empty() && targetOf(place_) == target_) unlink(place_.c_str());
   }
 
  private:
+  // Empty if it is no link.
+  static std::string targetOf(const std::string& place) {
+    std::array<char, PATH_MAX> found{};
+    const ssize_t n = readlink(place.c_str(), found.data(), found.size());
+    return n < 0 ? std::string() : std::string(found.data(), static_cast<size_t>(n));
+  }
+
+  // Removes the link that a kiln left which was killed: its lease is gone. False, with EEXIST: it
+  // is something else.
+  static bool removeStale(const std::string& leases, const std::string& place) {
+    struct stat lease {};
+    const bool stale = targetOf(place).starts_with(leases + "/") &&
+                       stat(place.c_str(), &lease) != 0 && errno == ENOENT;
+    if (stale && unlink(place.c_str()) == 0) return true;
+    errno = EEXIST;
+    return false;
+  }
+
   Link(std::string target, std::string place)
       : target_(std::move(target)), place_(std::move(place)) {}
   std::string target_;
@@ -113,7 +138,8 @@ class Leased {
     if (!answer->ok) return Failure(refusal(*answer));
     leases_.push_back({cache.name, answer->text("lease")});
     if (cache.directory.empty()) return {};
-    auto link = Link::make(mount_ + "/" + answer->text("path"), cache.directory);
+    auto link =
+        Link::make(mount_ + "/leases", mount_ + "/" + answer->text("path"), cache.directory);
     if (!link) return Failure(link.error());
     links_.push_back(std::move(*link));
     return {};
