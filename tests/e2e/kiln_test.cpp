@@ -206,6 +206,21 @@ TEST_F(Kiln, AGoneDaemonIsSaidToBeGone) {
   daemon_.reset();
 }
 
+TEST_F(Kiln, AControlThatIsNotOursIsLeftAlone) {
+  EXPECT_EQ(sh("mkdir debian && echo 'Source: kiln, of some length' > debian/control && "
+               "kiln lease debian --as test > lease && "
+               "cp debian/control $KILN_MOUNT/leases/debian.*/")
+                .status,
+            0);
+  for (const char* where : {"debian", "$KILN_MOUNT/leases/debian.*"}) {
+    const Ran ran = sh(std::string("kiln --mount ") + where + " build a -- true");
+    EXPECT_EQ(ran.status, 1) << where;
+    EXPECT_THAT(ran.output, HasSubstr("is not a kilnfs mount")) << where;
+    EXPECT_EQ(output(std::string("cat ") + where + "/control"), "Source: kiln, of some length\n");
+  }
+  EXPECT_EQ(sh("ln -s $KILN_MOUNT link; kiln --mount link/. build a -- true").status, 0);
+}
+
 TEST_F(Kiln, WithoutAMountItSaysHowToMount) {
   const Ran ran = sh("kiln --mount / ls");
   EXPECT_EQ(ran.status, 1);

@@ -22,6 +22,12 @@ std::string real(const std::string& path) {
   return resolved ? std::string(resolved.get()) : path;
 }
 
+bool isKilnfs(const std::string& mount, const std::string& mountinfo) {
+  if (mountinfo.empty()) return true;  // nothing says otherwise
+  const auto mounts = kilnfsMounts(mountinfo);
+  return std::find(mounts.begin(), mounts.end(), mount) != mounts.end();
+}
+
 std::string readMountinfo() {
   std::ifstream in("/proc/self/mountinfo");
   return {std::istreambuf_iterator<char>(in), {}};
@@ -62,8 +68,11 @@ Expected<std::string> findMount(const std::string& option) {
   auto mount = chooseMount(option, variable == nullptr ? "" : variable, readMountinfo());
   if (!mount) return mount;
   struct stat attributes {};
-  if (lstat((*mount + "/control").c_str(), &attributes) == 0) return mount;
-  const int code = errno;
+  const bool there = lstat((*mount + "/control").c_str(), &attributes) == 0;
+  const int code = there ? ENOTDIR : errno;
+  // A file of that name may be anybody's, and must not be written to. Read only now: looking may
+  // have mounted it.
+  if (there && isKilnfs(*mount, readMountinfo())) return mount;
   if (code == ENOENT || code == ENOTDIR) {
     return fail(code, inQuotes(*mount) + " is not a kilnfs mount; mount a store there with: " +
                           "kilnfs STORE MNT");

@@ -18,7 +18,7 @@ std::vector<std::string> kilnfsMounts(std::string_view mountinfo);
 Expected<std::string> chooseMount(const std::string& option, const std::string& variable,
                                   std::string_view mountinfo);
 
-/// chooseMount for this process, checked to hold a control file.
+/// chooseMount for this process, checked to be a kilnfs that answers.
 Expected<std::string> findMount(const std::string& option);
 
 /// The error for a failed system call on a file of the mount: says so where the daemon has gone.
