@@ -52,6 +52,10 @@ TEST_F(Kiln, RefusalsSayWhyAndTellUsageFromTheRest) {
   EXPECT_EQ(kiln("ls nothing").status, 2);
   EXPECT_EQ(kiln("log none").status, 1);
   EXPECT_EQ(kiln("lease npm").status, 2);
+  EXPECT_EQ(kiln("lease npm --as=ci").status, 0);
+  EXPECT_EQ(kiln("follow none").status, 1);
+  EXPECT_EQ(kiln("follow a/b").status, 2);
+  EXPECT_EQ(kiln("follow -x").status, 2);
   const Ran tooLong = sh("kiln build x -c \"$(head -c 70000 /dev/zero | tr '\\0' x)\"");
   EXPECT_EQ(tooLong.status, 2);
   EXPECT_THAT(tooLong.output, HasSubstr("65536"));

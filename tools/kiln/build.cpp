@@ -154,9 +154,9 @@ int printAnswer(const Answer& answer) {
 }
 
 int failed(const Error& error) {
-  return complain(error.message, error.code == EINTR
-                                     ? kSignalBase + SIGINT
-                                     : (error.code == E2BIG ? kExitUsage : kExitRefused));
+  if (error.code == EINTR) return complain(error.message, kSignalBase + SIGINT);
+  const bool usage = error.code == EINVAL || error.code == E2BIG;
+  return complain(error.message, usage ? kExitUsage : kExitRefused);
 }
 
 }  // namespace

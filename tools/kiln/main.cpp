@@ -49,7 +49,10 @@ int dispatch(const std::string& mountOption, const Words& words, bool json) {
   if (name == "events") return runEvents(*mount, words);
   if (name == "status") return runStatus(*mount, words, json);
   if (name == "follow") return runFollow(*mount, words);
-  if (name == "lease" && std::find(words.begin(), words.end(), "--as") == words.end()) {
+  const auto isTag = [](const std::string& word) {
+    return word == "--as" || word.starts_with("--as=");
+  };
+  if (name == "lease" && std::none_of(words.begin(), words.end(), isTag)) {
     return complain("a lease without --as TAG would end with this command; see also kiln run",
                     kExitUsage);
   }
