@@ -69,6 +69,18 @@ TEST_F(KilnRun, SaysWhoWasFirst) {
   EXPECT_EQ(output("kiln run --cache npm:mine -- cat mine/f"), "won\n");
 }
 
+TEST_F(KilnRun, TakesTheDurationsThatABuildTakes) {
+  for (const char* bad : {"0", "-5", "1e300d", "1h30m", "1.5s", "soon"}) {
+    const std::string option = std::string("--timeout=") + bad;
+    EXPECT_EQ(kiln("run --cache npm " + option + " -- true").status, 2) << bad;
+    EXPECT_EQ(kiln("build a " + option + " -- true").status, 2) << bad;
+  }
+  for (const char* good : {"500ms", "90", "90s", "5m", "2h", "1d"}) {
+    EXPECT_EQ(kiln(std::string("run --cache npm --timeout ") + good + " -- sh -c :").status, 0)
+        << good;
+  }
+}
+
 TEST_F(KilnRun, MakesTheDirectoriesAboveThePlace) {
   EXPECT_EQ(kiln("run --cache npm:a/b/c/ -- sh -c 'echo 1 > a/b/c/f'").status, 0);
   EXPECT_EQ(output("kiln run --cache npm:a/b/c -- cat a/b/c/f; ls a/b"), "1\n");

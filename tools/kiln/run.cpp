@@ -15,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "store/base/units.h"
 #include "tools/kiln/commands.h"
 #include "tools/kiln/control_file.h"
 #include "tools/kiln/job.h"
@@ -96,13 +97,11 @@ struct Options {
 Expected<Options> parseOptions(const Words& words) {
   const auto dashes = std::find(words.begin(), words.end(), "--");
   std::vector<std::string> caches;
-  double seconds = 0;
+  std::string timeout;
   CLI::App app("Run a command with caches leased for it.", "kiln run");
   app.set_help_flag();
   app.add_option("--cache", caches)->expected(1)->take_all();
-  app.add_option("--timeout", seconds)
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{
-          {"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}}));
+  const auto* const timed = app.add_option("--timeout", timeout);
   try {
     std::vector<std::string> reversed(std::make_reverse_iterator(dashes), words.rend() - 1);
     app.parse(std::move(reversed));
@@ -115,7 +114,11 @@ Expected<Options> parseOptions(const Words& words) {
     if (!cache) return Failure(cache.error());
     options.caches.push_back(std::move(*cache));
   }
-  if (seconds > 0) options.timeout = milliseconds(static_cast<int64_t>(seconds * 1000));
+  if (timed->count() > 0) {
+    const auto duration = parseDuration(timeout);
+    if (!duration) return fail(EINVAL, "run: --timeout: " + duration.error().message);
+    options.timeout = *duration;
+  }
   if (dashes != words.end()) options.command.assign(dashes + 1, words.end());
   if (options.caches.empty() || options.command.empty()) {
     return fail(EINVAL, "usage: kiln run --cache NAME[:DIR]... [--timeout DUR] -- CMD [ARG]...");
