@@ -54,5 +54,14 @@ done <lines)x");
   unmount(mnt());
 }
 
+TEST_F(KilnfsStart, WhatIsMountedAlreadyIsSaidToBe) {
+  start();
+  for (const char* store : {"store", "other"}) {
+    const Ran ran = sh(std::string("kilnfs ") + store + " mnt");
+    EXPECT_EQ(ran.status, 1) << store;
+    EXPECT_EQ(ran.output, "kilnfs: mount point mnt: a kilnfs is mounted there already\n") << store;
+  }
+}
+
 }  // namespace
 }  // namespace kilnfs::testing

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "fs/connection.h"
+#include "store/base/mountinfo.h"
 
 namespace kilnfs {
 namespace {
@@ -40,6 +41,10 @@ Status checkEmpty(const std::string& path) {
   if (!dir) return failErrno("mount point " + path);
   while (const dirent* entry = ::readdir(dir.get())) {
     if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) {
+      const auto real = absolute(path);
+      if (real && isMounted("fuse.kilnfs", *real)) {
+        return fail(EBUSY, "mount point " + path + ": a kilnfs is mounted there already");
+      }
       return fail(ENOTEMPTY, "mount point " + path + " is not empty: give an empty directory");
     }
   }
