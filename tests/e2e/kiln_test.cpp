@@ -1,5 +1,6 @@
 // The client against a real daemon: what a person sees on the screen and in $?.
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -29,6 +30,18 @@ TEST_F(Kiln, AnAutomaticIdIsFoundWhileTheBuildRuns) {
   const Ran ran = sh("mkfifo go; kiln build -c 'echo first; cat \"" + scratch() +
                      "/go\"; echo last' 2>/dev/null | while read line; do "
                      "echo \"$line\"; if [ $line = first ]; then echo ended > go; fi; done");
+  EXPECT_EQ(ran.output, "first\nended\nlast\n");
+}
+
+TEST_F(Kiln, ANamedBuildIsFoundFromAnotherPidNamespaceToo) {
+  if (::geteuid() != 0) GTEST_SKIP() << "declared: needs a PID namespace";
+  // As above; but who does not see the log is not to wait for ever.
+  const Ran ran =
+      sh("mkfifo go; timeout -s KILL 20 unshare -pf --kill-child --mount-proc kiln build pidns -c "
+         "'echo first; cat \"" +
+         scratch() +
+         "/go\"; echo last' 2>/dev/null | while read line; do "
+         "echo \"$line\"; if [ $line = first ]; then echo ended > go; fi; done");
   EXPECT_EQ(ran.output, "first\nended\nlast\n");
 }
 

@@ -118,9 +118,10 @@ TEST(KilnEvents, ABuildIsFoundByItsRequester) {
       "{\"event\":\"lease\",\"lease\":\"npm.1\",\"pid\":7}\nnoise\n"
       "{\"event\":\"build\",\"id\":\"other\",\"pid\":8}\n"
       "{\"event\":\"build\",\"id\":\"mine\",\"pid\":7}\n";
-  EXPECT_EQ(buildRequestedBy(7, lines), "mine");
-  EXPECT_EQ(buildRequestedBy(9, lines), "");
-  EXPECT_EQ(buildRequestedBy(7, ""), "");
+  EXPECT_EQ(buildRequestedBy(7, "", lines), "mine");
+  EXPECT_EQ(buildRequestedBy(9, "", lines), "");
+  EXPECT_EQ(buildRequestedBy(9, "mine", lines), "mine") << "whoever asked for it";
+  EXPECT_EQ(buildRequestedBy(7, "mine", ""), "");
 }
 
 }  // namespace

@@ -68,6 +68,11 @@ TEST(KilnWords, BuildWaitsUnlessDetached) {
   EXPECT_THAT(splitBuildWords({"build"}).words, ElementsAre("build", "--wait"));
 }
 
+TEST(KilnWords, ABuildsIdIsItsOnlyWordThatIsNoOption) {
+  EXPECT_EQ(splitBuildWords({"build", "--base", "b", "--wait", "x", "-c", "y"}).id, "x");
+  EXPECT_EQ(splitBuildWords({"build", "--base", "b", "--copy=d", "--", "x"}).id, "");
+}
+
 TEST(KilnWords, HelpIsAskedForBeforeTheCommandAndNotAsAValue) {
   EXPECT_TRUE(asksForHelp({"build", "--help"}));
   EXPECT_TRUE(asksForHelp({"build", "x", "--base", "y", "-h"}));

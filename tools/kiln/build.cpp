@@ -89,23 +89,23 @@ class LogStream {
 };
 
 // The answer to a `build --wait`, its log streamed meanwhile. `shown`: whether all of that got out.
-Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, const Words& words,
-                              bool showLog, StatusLine& line, Status& shown) {
+Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control,
+                              const BuildWords& build, StatusLine& line, Status& shown) {
   Expected<Answer> answer = fail(EIO);
   std::optional<LogStream> log;
-  BuildFinder finder(mount);
+  BuildFinder finder(mount, build.id);
   std::atomic<pid_t> requester{0};
   std::string id;
   milliseconds asked{0};
-  const auto request = [&] {
+  const auto ask = [&] {
     requester = gettid();
-    answer = control.command(words);
+    answer = control.command(build.words);
   };
-  runWithTicks(request, kLook, [&](milliseconds elapsed) {
+  runWithTicks(ask, kLook, [&](milliseconds elapsed) {
     if (id.empty()) {
       id = finder.find(requester);
       if (id.empty()) return;
-      if (showLog) log.emplace(mount, id, line);
+      if (!build.json) log.emplace(mount, id, line);
     }
     if ((log && log->started()) || !line.terminal() || elapsed - asked < kRefresh) return;
     asked = elapsed;
@@ -116,7 +116,7 @@ Expected<Answer> waitForBuild(const std::string& mount, ControlFile& control, co
   // A build that was over before its id was seen still shows its log; one that was stored, or never
   // begun, has none to show.
   const bool ran = answer && answer->json.contains("state") && answer->text("cached") != "true";
-  if (showLog && !log && ran) log.emplace(mount, answer->text("id"), line);
+  if (!build.json && !log && ran) log.emplace(mount, answer->text("id"), line);
   if (!log) return answer;
   shown = log->finish();
   // Where there is no answer either, that says why, and once is enough.
@@ -167,13 +167,14 @@ int complain(const std::string& text, int status) {
 }
 
 int runBuild(const std::string& mount, const Words& words) {
-  const auto request = splitBuildWords(words);
+  auto request = splitBuildWords(words);
   auto control = ControlFile::open(mount);
   if (!control) return failed(control.error());
-  const auto line = wordsForStore(request.words);
+  auto line = wordsForStore(request.words);
   if (!line) return failed(line.error());
+  request.words = std::move(*line);
   if (request.detach) {
-    const auto answer = control->command(*line);
+    const auto answer = control->command(request.words);
     if (!answer) return failed(answer.error());
     if (request.json) return printJson(*answer);
     if (!answer->ok) return complain(failureText(*answer), exitStatus(*answer));
@@ -184,7 +185,7 @@ int runBuild(const std::string& mount, const Words& words) {
   const auto start = std::chrono::steady_clock::now();
   StatusLine status;
   Status shown;
-  const auto answer = waitForBuild(mount, *control, *line, !request.json, status, shown);
+  const auto answer = waitForBuild(mount, *control, request, status, shown);
   if (!answer) {
     status.clear();
     return failed(answer.error());

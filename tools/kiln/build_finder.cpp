@@ -8,7 +8,7 @@
 
 namespace kilnfs {
 
-std::string buildRequestedBy(pid_t requester, std::string_view lines) {
+std::string buildRequestedBy(pid_t requester, std::string_view named, std::string_view lines) {
   while (!lines.empty()) {
     const size_t end = lines.find('\n');
     const auto event = nlohmann::json::parse(lines.substr(0, end), nullptr, false);
@@ -19,13 +19,15 @@ std::string buildRequestedBy(pid_t requester, std::string_view lines) {
     const auto id = event.find("id");
     if (pid == event.end() || kind == event.end() || id == event.end() || !id->is_string())
       continue;
-    if (*kind == "build" && *pid == requester) return id->get<std::string>();
+    if (*kind != "build") continue;
+    if (*pid == requester || (!named.empty() && *id == named)) return id->get<std::string>();
   }
   return {};
 }
 
-BuildFinder::BuildFinder(const std::string& mount)
-    : events_(open((mount + "/events").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
+BuildFinder::BuildFinder(const std::string& mount, std::string named)
+    : named_(std::move(named)),
+      events_(open((mount + "/events").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
   readNew();
 }
 
@@ -44,7 +46,7 @@ std::string BuildFinder::readNew() {
 }
 
 std::string BuildFinder::find(pid_t requester) {
-  return buildRequestedBy(requester, readNew());
+  return buildRequestedBy(requester, named_, readNew());
 }
 
 }  // namespace kilnfs

@@ -75,6 +75,7 @@ BuildWords splitBuildWords(const Words& words) {
       out.json = true;
     } else if (words[i] != "--wait") {
       rest.push_back(words[i]);
+      if (out.id.empty() && !words[i].starts_with('-')) out.id = words[i];
       if (takesValue(words[i]) && i + 1 < words.size()) rest.push_back(words[++i]);
     }
   }

@@ -24,6 +24,7 @@ struct BuildWords {
   Words words;          // for control: "build", "--wait" unless detached, the rest
   bool detach = false;  // --detach: queue it, print the id, return
   bool json = false;    // --json: print the answer, not the log
+  std::string id;       // as named; empty: none was
 };
 BuildWords splitBuildWords(const Words& words);
 
