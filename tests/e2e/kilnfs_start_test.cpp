@@ -9,6 +9,8 @@
 namespace kilnfs::testing {
 namespace {
 
+using ::testing::StartsWith;
+
 class KilnfsStart : public MountedStore {
  protected:
   Ran sh(const std::string& line) const {
@@ -61,6 +63,25 @@ TEST_F(KilnfsStart, WhatIsMountedAlreadyIsSaidToBe) {
     EXPECT_EQ(ran.status, 1) << store;
     EXPECT_EQ(ran.output, "kilnfs: mount point mnt: a kilnfs is mounted there already\n") << store;
   }
+}
+
+TEST_F(KilnfsStart, TheOptionsOfMountAreAccepted) {
+  struct Case {
+    const char* options;
+    const char* shown;
+  };
+  for (const Case& c : {Case{"lazytime,iversion,mand,silent,loud,nostrictatime", "relatime"},
+                        Case{"nolazytime,noiversion,nomand,norelatime", "relatime"},
+                        Case{"noatime", "noatime"}, Case{"noatime,relatime", "relatime"},
+                        Case{"noatime,atime,diratime,symfollow", "relatime"}}) {
+    const Ran ran = sh(std::string("kilnfs store mnt -o ") + c.options +
+                       " && findmnt -no OPTIONS mnt | tr , '\\n' | grep atime");
+    EXPECT_EQ(ran.output, std::string(c.shown) + "\n") << c.options;
+    unmount("mnt");
+  }
+  const Ran refused = sh("kilnfs store mnt -o strictatime");
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_THAT(refused.output, StartsWith("kilnfs: option strictatime: libfuse"));
 }
 
 }  // namespace

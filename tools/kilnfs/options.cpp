@@ -14,12 +14,21 @@ namespace {
 
 // For mount(8), systemd and people's notes; nothing for us to do. Among them "suid" and "dev": what
 // mounts for fstab adds both unless told otherwise, and trees may hold anything.
-constexpr std::array kIgnored = {"rw",      "defaults", "auto",    "noauto", "user",
-                                 "nouser",  "users",    "nousers", "owner",  "group",
-                                 "_netdev", "nofail",   "suid",    "dev"};
-constexpr std::array kForFuse = {"ro",         "nodev",   "nosuid",   "exec",       "noexec",
-                                 "atime",      "noatime", "diratime", "nodiratime", "relatime",
-                                 "norelatime", "sync",    "async",    "dirsync",    "auto_unmount"};
+// Others are about what no FUSE file system has, or what is so anyway.
+constexpr std::array kIgnored = {"rw",       "defaults", "auto",          "noauto",    "user",
+                                 "nouser",   "users",    "nousers",       "owner",     "group",
+                                 "_netdev",  "nofail",   "suid",          "dev",       "norelatime",
+                                 "lazytime", "iversion", "nolazytime",    "mand",      "nomand",
+                                 "silent",   "loud",     "nostrictatime", "noiversion"};
+constexpr std::array kForFuse = {"ro",     "nodev",   "nosuid",     "exec",
+                                 "noexec", "noatime", "nodiratime", "nosymfollow",
+                                 "sync",   "async",   "dirsync",    "auto_unmount"};
+// Also so anyway, and what each takes back: libfuse does not know all of them.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kDefaults = {
+    {{"atime", "noatime"},
+     {"relatime", "noatime"},
+     {"diratime", "nodiratime"},
+     {"symfollow", "nosymfollow"}}};
 
 template <class List>
 bool isOneOf(const List& list, std::string_view word) {
@@ -92,6 +101,11 @@ Status setOption(const std::string& word, DaemonOptions& options) {
   if (const size_t equals = word.find('='); equals != std::string::npos) {
     return setValue(word.substr(0, equals), word.substr(equals + 1), options);
   }
+  for (const auto& [usual, other] : kDefaults) {
+    if (word != usual) continue;
+    std::erase(options.forFuse, other);
+    return {};
+  }
   if (word == "allow_other") {
     options.allowOther = true;
   } else if (word == "no_allow_other") {
@@ -102,6 +116,8 @@ Status setOption(const std::string& word, DaemonOptions& options) {
     options.debug = options.foreground = true;
   } else if (isOneOf(kForFuse, word)) {
     options.forFuse.push_back(word);
+  } else if (word == "strictatime") {
+    return fail(EINVAL, "option strictatime: libfuse can't have the kernel mount so; leave it out");
   } else {
     return fail(EINVAL, "unknown option '" + word + "'; kilnfs --help lists those there are");
   }
