@@ -7,12 +7,16 @@
 
 #include "store/base/remove_tree.h"
 #include "store/copy_node.h"
+#include "store/make_plain.h"
 #include "store/overlay_base.h"
 #include "store/overlay_mount.h"
 #include "store/overlay_upper.h"
 
 namespace kilnfs {
 namespace {
+
+/// The lower directory of those that lie over nothing: overlayfs must have one.
+constexpr const char* kNothing = "nothing.overlay";
 
 Expected<UniqueFd> makeDirectory(const Area& area, const std::string& name) {
   if (::mkdirat(area.fd.get(), name.c_str(), 0700) != 0 && errno != EEXIST) {
@@ -36,6 +40,10 @@ class View : public Workspace {
     const auto root = this->root();
     if (!root) return fail(ESTALE);
     return TreeRoot(root->get(), {}, ".", {}).open(path, flags);
+  }
+  Status makeReadOnly() const {
+    const auto root = this->root();
+    return root ? kilnfs::makeReadOnly(root->get()) : Status(fail(ESTALE));
   }
   void drop() {
     leaveSpace();
@@ -88,12 +96,17 @@ class MountedOverlay : public Overlay {
 
   std::shared_ptr<Workspace> seen() const override { return seen_; }
 
-  Expected<std::shared_ptr<Workspace>> finish() override {
+  Expected<std::shared_ptr<Workspace>> finish(Interrupt& interrupt) override {
+    if (auto ok = seen_->makeReadOnly(); !ok) {
+      return ok.error().code == EBUSY ? copyOut(interrupt) : Failure(ok.error());
+    }
     seen_->drop();
     const Area& area = overlays_.area_;
     const std::string side = TreeRoot(area.fd.get(), area.path, name_, "").beside().second;
-    auto cow = translateUpper({area.fd.get(), name_, work_, side}, base_);
+    const auto below = base_ ? base_ : overlays_.nothing();
+    auto cow = translateUpper({area.fd.get(), name_, work_, side}, below);
     if (!cow) return Failure(cow.error());
+    if (!base_) *cow = nullptr;  // all there is is the build's own
     auto out =
         std::make_shared<Workspace>(area.fd.get(), area.path, name_, seen_->key(), std::move(*cow));
     out->freeze(true);
@@ -101,10 +114,43 @@ class MountedOverlay : public Overlay {
   }
 
  private:
+  /// Its files are in somebody's hands, if only to read one that was deleted, which the kernel does
+  /// not tell from writing: nobody has those of a copy.
+  Expected<std::shared_ptr<Workspace>> copyOut(Interrupt& interrupt) {
+    const Area& area = overlays_.area_;
+    const auto root = seen_->open("", O_RDONLY | O_DIRECTORY);
+    if (!root) return Failure(root.error());
+    const auto nothing = makeDirectory(area, kNothing);
+    if (!nothing) return Failure(nothing.error());
+    struct stat placeholder = {};
+    struct stat origin = {};
+    if (::fstat(nothing->get(), &placeholder) != 0 || ::fstat(root->get(), &origin) != 0) {
+      return failErrno("stat");
+    }
+    // Step by step, since whoever still writes may put links in the way; and as something that is
+    // elsewhere, all of which is copied.
+    const auto view = std::make_shared<Snapshot>(root->get(), "", ".", seen_->key());
+    const auto all = overlays_.nothing();
+    all->refer({{"", backingId(placeholder), {view, ""}, backingId(origin)}});
+    const std::string copy = "copy." + name_;
+    auto made = makePlain({*all, area, copy, Mode::copy, {}}, interrupt);
+    Status ok = made ? Status() : Failure(made.error());
+    if (ok) ok = overlays_.trash_.take(area, name_);
+    if (ok) ok = renameInStore(area, copy, area, name_);
+    if (!ok) {
+      (void)overlays_.trash_.take(area, copy);
+      return Failure(ok.error());
+    }
+    seen_->drop();
+    auto out = std::make_shared<Workspace>(area.fd.get(), area.path, name_, seen_->key());
+    out->freeze(true);
+    return out;
+  }
+
   Overlays& overlays_;
   const std::string name_;
   const std::string work_;
-  const std::shared_ptr<Snapshot> base_;
+  const std::shared_ptr<Snapshot> base_;  // null: over nothing
   const std::vector<std::shared_ptr<const OverlayLayer>> layers_;
   std::shared_ptr<View> seen_;
 };
@@ -213,7 +259,23 @@ std::shared_ptr<const OverlayLayer> Overlays::layerOf(const std::shared_ptr<Snap
   return layer;
 }
 
+std::shared_ptr<Snapshot> Overlays::nothing() const {
+  return std::make_shared<Snapshot>(area_.fd.get(), area_.path, kNothing, kNothing);
+}
+
+Overlays::~Overlays() {
+  closers_.drain();
+  ::unlinkat(area_.fd.get(), kNothing, AT_REMOVEDIR);
+}
+
 Expected<std::optional<Overlays::Lower>> Overlays::lowerOf(const std::shared_ptr<Snapshot>& base) {
+  if (!base) {
+    auto empty = makeDirectory(area_, kNothing);
+    if (!empty) return Failure(empty.error());
+    Lower lower;
+    lower.roots.push_back(std::move(*empty));
+    return lower;
+  }
   const auto chain = chainOf(base);
   if (!chain) return std::optional<Lower>();
   const auto& [sealed, bottom] = *chain;
@@ -243,14 +305,16 @@ Expected<std::unique_ptr<Overlay>> Overlays::open(const std::string& name, const
   if (!*lower) return std::unique_ptr<Overlay>();
   auto upper = makeDirectory(area_, name);
   if (!upper) return Failure(upper.error());
-  if (auto ok = copyAttributes((*lower)->roots.front().get(), upper->get()); !ok) {
-    return Failure(ok.error());
+  if (base) {
+    if (auto ok = copyAttributes((*lower)->roots.front().get(), upper->get()); !ok) {
+      return Failure(ok.error());
+    }
   }
   auto work = makeDirectory(area_, "work." + name);
   if (!work) return Failure(work.error());
   // With an index, taking away one name of a file that has several on disk costs a copy of it. In
   // mode hardlink that is every file, so no index if the base has no such files of its own.
-  const bool index = base->hasLinks().value_or(true);
+  const bool index = base && base->hasLinks().value_or(true);
   const auto tryMount = [&] {
     return mountOverlay((*lower)->roots, upper->get(), work->get(), index, area_.path + "/" + name);
   };

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <optional>
 
+#include "store/base/interrupt.h"
 #include "store/base/workers.h"
 #include "store/layout.h"
 #include "store/overlay_layers.h"
@@ -31,10 +32,11 @@ class Overlay {
   virtual ~Overlay() = default;
   /// For use while the command runs. Changed elsewhere: see Workspace::native.
   virtual std::shared_ptr<Workspace> seen() const = 0;
-  /// Nothing of the command is left, and seen() is frozen: the frozen workspace to be sealed. Call
-  /// once. Blocks for O(what the command changed). After a failure the directory is only good for
-  /// the trash.
-  virtual Expected<std::shared_ptr<Workspace>> finish() = 0;
+  /// Nothing of the command is left, and seen() is frozen: the frozen workspace to be sealed, which
+  /// nobody can change by what they hold of seen() or of the command's mounts. Call once. Blocks
+  /// for O(what the command changed); for O(size of the tree) if a file of it is still written to,
+  /// or was deleted and is open. After a failure the directory is only good for the trash.
+  virtual Expected<std::shared_ptr<Workspace>> finish(Interrupt& interrupt) = 0;
 };
 
 /// Those of one store. Thread-safe. Must outlive the overlays and their workspaces.
@@ -42,15 +44,19 @@ class Overlays {
  public:
   /// `area` is where builds are made; both outlive this object.
   Overlays(const Area& area, Trash& trash) : area_(area), trash_(trash) {}
+  ~Overlays();
+  Overlays(const Overlays&) = delete;
+  Overlays& operator=(const Overlays&) = delete;
 
   /// Whether a command can be given a view of its own here. The first call tries it out; if not,
   /// the reason is logged.
   bool available();
 
   /// Over `base` at `name` of the area, which is a new and empty directory and gets the attributes
-  /// of the base's root. Null: not with this base, or not here. Blocks for O(what the builds
-  /// changed of what it lies over and is not plain yet); for O(size of the base) the first time,
-  /// unless that was built past the mount and the counts of its links are known.
+  /// of the base's root; over nothing if that is null. Null: not with this base, or not here.
+  /// Blocks for O(what the builds changed of what it lies over and is not plain yet); for O(size of
+  /// the base) the first time, unless that was built past the mount and the counts of its links are
+  /// known.
   Expected<std::unique_ptr<Overlay>> open(const std::string& name, const std::string& key,
                                           const std::shared_ptr<Snapshot>& base);
 
@@ -73,6 +79,8 @@ class Overlays {
     std::vector<std::shared_ptr<const OverlayLayer>> layers;
   };
   Status probe();
+  /// What a build lies over that has no base.
+  std::shared_ptr<Snapshot> nothing() const;
   Expected<std::optional<Lower>> lowerOf(const std::shared_ptr<Snapshot>& base);
   std::shared_ptr<const OverlayLayer> layerOf(const std::shared_ptr<Snapshot>& sealed,
                                               const Snapshot& base);

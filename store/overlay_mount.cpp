@@ -1,6 +1,7 @@
 #include "store/overlay_mount.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 
@@ -80,6 +81,12 @@ Expected<Mounted> attach(int mount, const std::string& at) {
   return out;
 }
 
+bool reconfigureReadOnly(int mount) {
+  const UniqueFd context(::fspick(mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC));
+  return context.valid() && ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0) == 0 &&
+         ::fsconfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0) == 0;
+}
+
 }  // namespace
 
 Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, int work, bool index,
@@ -89,6 +96,19 @@ Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, in
   Expected<Mounted> out = fail(EIO);
   std::thread([&] { out = attach(mount->get(), at); }).join();
   return out;
+}
+
+Status makeReadOnly(int mount) {
+  // What is closed when a process has gone, or by way of the mount, is so a moment later.
+  constexpr int kPauseMs = 5;
+  constexpr int kTries = 100;
+  bool done = reconfigureReadOnly(mount);
+  for (int i = 0; i < kTries && !done && errno == EBUSY; ++i) {
+    ::poll(nullptr, 0, kPauseMs);
+    done = reconfigureReadOnly(mount);
+  }
+  if (done) return {};
+  return failErrno("make the build's directory read-only");
 }
 
 }  // namespace kilnfs

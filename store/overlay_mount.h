@@ -23,4 +23,9 @@ struct Mounted {
 Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, int work, bool index,
                                const std::string& at);
 
+/// Makes the overlay that `mount` is of read-only for good, not this mount alone: a command may
+/// have made others of it, in namespaces of its own, and handed them to somebody. EBUSY, after some
+/// patience: by whichever mount, a file is open for writing, or is open and was deleted.
+Status makeReadOnly(int mount);
+
 }  // namespace kilnfs

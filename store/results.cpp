@@ -87,7 +87,7 @@ Status Results::build(const Id& id, const std::optional<Id>& base, User owner, I
   Status done = workspace ? fn(*workspace) : Status(Failure(workspace.error()));
   if (workspace) (*workspace)->freeze(true);
   if (done && overlay) {
-    workspace = overlay->finish();
+    workspace = overlay->finish(interrupt);
     if (!workspace) done = Failure(workspace.error());
   }
   if (done) done = save(id, base, **workspace, tmp, interrupt);
@@ -118,7 +118,7 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
     if (base) {
       if (auto ok = copyPlainly(*base, tmp, interrupt); !ok) return Failure(ok.error());
     }
-    return openPlain(tmp, key);
+    return openPlain(tmp, key, owner, overlay);
   }
   auto snapshot = basis(*base);
   if (!snapshot) return Failure(snapshot.error());
@@ -126,7 +126,7 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
   // There is nothing that could be shared with one that is empty.
   auto empty = beginsEmpty(**snapshot, area, tmp);
   if (!empty) return Failure(empty.error());
-  if (*empty) return openPlain(tmp, key);
+  if (*empty) return openPlain(tmp, key, owner, overlay);
   Expected<std::shared_ptr<Workspace>> workspace;
   if (core_.nativeBuilds) {
     auto opened = core_.overlays.open(tmp, key, *snapshot);
@@ -146,10 +146,21 @@ Expected<std::shared_ptr<Workspace>> Results::open(const Id& id, const std::opti
   return workspace;
 }
 
-std::shared_ptr<Workspace> Results::openPlain(const std::string& tmp, const std::string& key) {
+Expected<std::shared_ptr<Workspace>> Results::openPlain(const std::string& tmp,
+                                                        const std::string& key, User owner,
+                                                        std::unique_ptr<Overlay>& overlay) {
   const Area& area = core_.layout.resultTmp();
+  // Only an overlay can be closed to one who has kept a way into it (overlay_mount.h). Root, who
+  // needs none, can make what overlayfs keeps for itself, and may.
+  const bool trusted = owner.uid == 0;
+  if (core_.nativeBuilds && !trusted) {
+    auto opened = core_.overlays.open(tmp, key, nullptr);
+    if (!opened) return Failure(opened.error());
+    overlay = std::move(*opened);
+    if (overlay) return overlay->seen();
+  }
   auto plain = std::make_shared<Workspace>(area.fd.get(), area.path, tmp, key);
-  if (core_.nativeBuilds && core_.overlays.available()) {
+  if (core_.nativeBuilds && trusted && core_.overlays.available()) {
     plain->setNative({area.path + "/" + tmp, nullptr});
   }
   return plain;

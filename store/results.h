@@ -61,7 +61,8 @@ class Results {
                                             Interrupt& interrupt,
                                             std::unique_ptr<Overlay>& overlay);
   /// A tmpdir that lies over nothing.
-  std::shared_ptr<Workspace> openPlain(const std::string& tmp, const std::string& key);
+  Expected<std::shared_ptr<Workspace>> openPlain(const std::string& tmp, const std::string& key,
+                                                 User owner, std::unique_ptr<Overlay>& overlay);
   Status copyPlainly(const Id& base, const std::string& tmp, Interrupt& interrupt);
   Status sharePlainly(const Id& base, const std::string& tmp, const std::string& ready,
                       Interrupt& interrupt);

@@ -1,11 +1,16 @@
 // The lines of packaging/SECURITY.md that no other test shows.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <filesystem>
 #include <sstream>
 
+#include "store/base/fd.h"
+#include "store/base/fd_message.h"
 #include "store/store.h"
 #include "tests/support/mounted_store.h"
 
@@ -48,6 +53,38 @@ class Security : public MountedStore {
     const Ran ran = shell("cat " + scratch() + "/line > control", mnt(), kUser);
     EXPECT_EQ(ran.status, 0) << ran.output << readFile(mnt("errors"));
     return readFile(store() + "/log/" + id);
+  }
+  /// A build makes a mount of its own, and hands out what `what` opens by it.
+  UniqueFd handedOutBy(const std::string& id, const std::string& base, const std::string& what) {
+    writeFile(scratch() + "/give.py", R"py(
+import ctypes, os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+newuser, newns = 0x10000000, 0x20000
+if ctypes.CDLL(None).unshare(newuser | newns) != 0: sys.exit('unshare')
+open('hello', 'w').write('right')
+socket.send_fds(s, [b'x'], [)py" + what + "])\n");
+    const std::string at = scratch() + "/" + id;
+    const UniqueFd server(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    struct sockaddr_un name = {};
+    name.sun_family = AF_UNIX;
+    at.copy(name.sun_path, sizeof name.sun_path - 1);
+    EXPECT_EQ(::bind(server.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+    EXPECT_EQ(::listen(server.get(), 1), 0);
+    EXPECT_EQ(::chmod(at.c_str(), 0777), 0);
+    built(id + " " + base, "python3 " + scratch() + "/give.py " + at);
+    const UniqueFd taken(::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    char byte = 0;
+    int handed = -1;
+    size_t count = 1;
+    EXPECT_EQ(receiveWithFds(taken.get(), &byte, 1, &handed, count), 1);
+    EXPECT_EQ(count, 1U);
+    return UniqueFd(handed);
+  }
+  void expectRight(const std::string& id) {
+    EXPECT_EQ(readFile(mnt("results/" + id + "/hello")), "right") << id;
+    EXPECT_EQ(shell("echo complete-deletes > control", mnt()).status, 0);
+    EXPECT_EQ(readFile(store() + "/result/" + id + "/hello"), "right") << id;
   }
 };
 
@@ -120,6 +157,32 @@ TEST_F(Security, WhatIsSavedCantBeChangedOnDiskByWhoMadeIt) {
     EXPECT_FALSE(exists(path + "/new"));
   }
   EXPECT_EQ(shell("cat results/a/f", mnt(), kUser).output, "right\n");
+}
+
+// Mounts that a command makes in namespaces of its own are not those that are made read-only one by
+// one, and outlive it where somebody was handed a way in.
+TEST_F(Security, WhoWasHandedAWayInByACommandCantChangeWhatIsSaved) {
+  built("base", "echo 1 > f");
+  for (const std::string base : {"", "--base base"}) {
+    const std::string id = base.empty() ? "x" : "over";
+    const UniqueFd way = handedOutBy(id, base, "os.open('.', os.O_RDONLY)");
+    EXPECT_EQ(::openat(way.get(), "hello", O_WRONLY | O_TRUNC | O_CLOEXEC), -1) << base;
+    EXPECT_EQ(errno, EROFS) << base;
+    EXPECT_EQ(::mkdirat(way.get(), "new", 0700), -1) << base;
+    expectRight(id);
+  }
+}
+
+TEST_F(Security, WhoWritesOnByAMountOfTheCommandsDoesNotReachWhatIsSaved) {
+  built("base", "echo 1 > f; echo 2 > g; chmod 640 g");
+  for (const std::string base : {"", "--base base"}) {
+    const std::string id = base.empty() ? "x" : "over";
+    const UniqueFd file = handedOutBy(id, base, "os.open('hello', os.O_RDWR)");
+    EXPECT_EQ(::pwrite(file.get(), "wrong", 5, 0), 5);
+    expectRight(id);
+  }
+  EXPECT_EQ(readFile(store() + "/result/over/g"), "2\n");
+  EXPECT_EQ(modeOf(store() + "/result/over/g"), 0640U);
 }
 
 TEST_F(Security, OtherUsersDoNotReachTheStoresDirectories) {
