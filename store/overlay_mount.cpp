@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 
+#include <system_error>
 #include <thread>
 
 #include "store/tree/system.h"
@@ -94,7 +95,11 @@ Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, in
   auto mount = makeOverlay(lower, upper, work, index);
   if (!mount) return Failure(mount.error());
   Expected<Mounted> out = fail(EIO);
-  std::thread([&] { out = attach(mount->get(), at); }).join();
+  try {
+    std::thread([&] { out = attach(mount->get(), at); }).join();
+  } catch (const std::system_error& e) {
+    return fail(EAGAIN, std::string("make a thread to mount with: ") + e.what());
+  }
   return out;
 }
 

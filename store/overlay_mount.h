@@ -19,7 +19,7 @@ struct Mounted {
 /// upper directory itself) that nobody outside sees. `lower`: directories, the top first; no more
 /// than their descriptors' names take 255 bytes. `index`: hard links of the lower directories stay
 /// what they are. Needs CAP_SYS_ADMIN. Ends when the descriptors are closed and no process is
-/// in the namespace. Blocks for a moment: makes a thread.
+/// in the namespace. Blocks for a moment: makes a thread. EAGAIN: there can be no more.
 Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, int work, bool index,
                                const std::string& at);
 
