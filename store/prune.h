@@ -3,12 +3,10 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "store/base/name.h"
 #include "store/base/units.h"
 
 namespace kilnfs {
@@ -22,13 +20,9 @@ struct PruneLimits {
   bool any() const { return before || maxUsed || minFree || maxCount; }
 };
 
-/// Results that must stay for a reason that the store does not know, and the reason.
-using KeptFor = std::map<Id, std::string>;
-
 struct PruneRequest {
   PruneLimits limits;
   bool dryRun = false;
-  KeptFor keep = {};
 };
 
 struct Pruned {

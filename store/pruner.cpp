@@ -5,6 +5,7 @@
 
 #include <ctime>
 
+#include "store/base/fault.h"
 #include "store/core.h"
 #include "store/prune_plan.h"
 #include "store/results.h"
@@ -51,9 +52,7 @@ Expected<Pruner::Plan> Pruner::plan(const PruneRequest& request) const {
     const auto id = Id::parse(row.id);
     if (!id || !results_.has(*id)) continue;
     std::string keep = row.pinned ? "it is pinned" : results_.useOf(*id);
-    if (const auto kept = request.keep.find(*id); keep.empty() && kept != request.keep.end()) {
-      keep = kept->second;
-    }
+    if (keep.empty()) keep = results_.holds().why(*id);
     results.push_back({std::move(row.id), std::move(row.parent), row.used,
                        row.usage.value_or(Usage{}), std::move(keep)});
   }
@@ -82,6 +81,7 @@ Expected<std::vector<Pruned>> Pruner::prune(const PruneRequest& asked, Interrupt
       plan->gone(*result, Pruned::Action::wouldDelete);
       continue;
     }
+    faultPoint("prune.chosen");
     const auto done = results_.removeUnused(*Id::parse(result->id));
     if (done) {
       spdlog::info("pruned {}: {}", result->id, plan->why());
@@ -114,14 +114,14 @@ Expected<std::string> Pruner::exceeded() const {
   return std::string();
 }
 
-Status Pruner::makeRoom(const KeptFor& keep, Interrupt& interrupt) {
+Status Pruner::makeRoom(Interrupt& interrupt) {
   if (!own_.any()) return {};
   if (own_.maxUsed) {
     if (auto ok = measureAll(interrupt); !ok) return ok;
   }
   auto wrong = exceeded();
   if (wrong && !wrong->empty()) {
-    auto pruned = prune({own_, false, keep}, interrupt);
+    auto pruned = prune({own_, false}, interrupt);
     if (!pruned) return Failure(pruned.error());
     if (own_.minFree) core_.trash.wait();
     wrong = exceeded();

@@ -25,7 +25,7 @@ class Pruner {
   /// See Store::prune.
   Expected<std::vector<Pruned>> prune(const PruneRequest& request, Interrupt& interrupt);
   /// See Store::makeRoom.
-  Status makeRoom(const KeptFor& keep, Interrupt& interrupt);
+  Status makeRoom(Interrupt& interrupt);
   const PruneLimits& limits() const { return own_; }
 
  private:

@@ -46,6 +46,7 @@ class Results {
   Expected<bool> isMissing(const Id& id, bool forget);
   /// Who needs the result now; empty: nobody.
   std::string useOf(const Id& id) const;
+  Holds& holds() { return holds_; }
   /// Writes to the database when results were used.
   void flushTouched();
   Materializer& materializer() { return materializer_; }
@@ -92,6 +93,7 @@ class Results {
   Expected<std::vector<std::string>> unreadOver(const std::string& base) const;
 
   Core& core_;
+  Holds holds_;
   /// Not mutex_, which is held over deletions: whether a result is stored is asked all the time.
   mutable std::mutex unreadMutex_;
   /// Sealed results that could not be read at the start, and their trees' names. Guarded by

@@ -77,7 +77,7 @@ Status Results::removeUnused(const Id& id) {
   if (auto ok = refuseNeeded(id); !ok) return ok;
   auto order = withChildren(id, false);
   if (!order) return Failure(order.error());
-  return removeAll(*order);
+  return holds_.unlessHeld(id, [&] { return removeAll(*order); });
 }
 
 Expected<bool> Results::isMissing(const Id& id, bool forget) {

@@ -73,8 +73,9 @@ class DirectoryStore : public Store {
   Expected<std::vector<Pruned>> prune(const PruneRequest& request, Interrupt& interrupt) override {
     return pruner_.prune(request, interrupt);
   }
-  Status makeRoom(const KeptFor& keep, Interrupt& interrupt) override {
-    return pruner_.makeRoom(keep, interrupt);
+  Status makeRoom(Interrupt& interrupt) override { return pruner_.makeRoom(interrupt); }
+  Hold hold(const Id& id, std::string why) override {
+    return results_.holds().hold(id, std::move(why));
   }
   const PruneLimits& limits() const override { return pruner_.limits(); }
   Expected<std::vector<Verified>> verify(const std::vector<Id>& ids, bool repair,

@@ -24,6 +24,7 @@
 #include "store/base/interrupt.h"
 #include "store/base/name.h"
 #include "store/events.h"
+#include "store/holds.h"
 #include "store/prune.h"
 #include "store/snapshot.h"
 #include "store/verify.h"
@@ -176,14 +177,17 @@ class Store {
 
   /// Deletes results until the limits are kept, the least recently used first; without limits,
   /// those that the store was opened with. Never one that is pinned, that others were built on,
-  /// that is open, or that a build uses as its base. One object for each result, by id. What is
+  /// that is open or held, or that a build uses as its base. One object for each, by id. What is
   /// deleted is freed in the background. EINVAL: no limit at all. Blocks: measures results that
   /// nobody has measured yet. EINTR: those deleted by then are.
   virtual Expected<std::vector<Pruned>> prune(const PruneRequest& request,
                                               Interrupt& interrupt) = 0;
   /// Sees to it that the limits that the store was opened with are kept; to be called before space
   /// is used. Waits until it has been freed. ENOSPC: nothing that may be pruned is left.
-  virtual Status makeRoom(const KeptFor& keep, Interrupt& interrupt) = 0;
+  virtual Status makeRoom(Interrupt& interrupt) = 0;
+  /// Keeps the result from being pruned, be it there yet or not, as long as somebody has what is
+  /// returned. `why` is for people. Null: it is being pruned right now. Does not block.
+  virtual Hold hold(const Id& id, std::string why) = 0;
   virtual const PruneLimits& limits() const = 0;
 
   /// Compares results (without ids: all) with what was recorded when they were saved; one that

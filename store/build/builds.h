@@ -105,9 +105,6 @@ class Builds {
   virtual BuildTotals totals() const = 0;
   /// True while `id` is queued or running: its log may still grow.
   virtual bool underWay(const Id& id) const = 0;
-  /// Results that must not be pruned, since a build that is queued or running is over them, or is
-  /// of them.
-  virtual KeptFor needed() const = 0;
   /// The tmpdir of a running build, or null: what builds/<id> shows.
   virtual std::shared_ptr<Workspace> workspace(const Id& id) const = 0;
   /// Whether builds/<id> may be another tmpdir soon, without the build having ended: the first

@@ -25,6 +25,7 @@ struct Scheduler::Job {
   bool cancelled = false;
   bool retried = false;
   bool done = false;
+  std::vector<Hold> held;          // until it is done: what may not be pruned meanwhile
   JobPtr base;                     // waited for
   std::vector<JobPtr> dependents;  // whose base this is
   std::shared_ptr<Workspace> tmpdir;

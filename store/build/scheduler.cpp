@@ -134,7 +134,14 @@ Expected<Scheduler::JobPtr> Scheduler::add(const Prepared& prepared) {
   job->status.uid = prepared.account.uid;
   job->status.queued = ::time(nullptr);
   if (base == id) return fail(EINVAL, fmt::format("{} can't be its own base", id.str()));
+  job->held.push_back(store_.hold(id, "it is being built"));
   if (base) {
+    // Before it is looked for: from then on it stays.
+    job->held.push_back(
+        store_.hold(*base, fmt::format("{}, which is to be built, has it as base", id.str())));
+    if (job->held.back() == nullptr) {
+      return fail(ENOENT, fmt::format("base {}: it is being deleted", base->str()));
+    }
     if (const auto found = active_.find(*base); found != active_.end()) {
       job->base = found->second;
       found->second->dependents.push_back(job);
@@ -270,6 +277,7 @@ void Scheduler::finish(const JobPtr& job, BuildState state, const std::string& m
       }
     }
     active_.erase(each->id);
+    each->held.clear();
     remember(each->status);
     announce(*each);
     each->changed.notify_all();
@@ -362,17 +370,6 @@ BuildTotals Scheduler::totals() const {
 bool Scheduler::underWay(const Id& id) const {
   const std::lock_guard lock(*mutex_);
   return active_.count(id) != 0;
-}
-
-KeptFor Scheduler::needed() const {
-  const std::lock_guard lock(*mutex_);
-  KeptFor out;
-  for (const auto& [id, job] : active_) {
-    out.emplace(id, "it is being built");
-    const std::optional<Id>& base = job->asked.request.base;
-    if (base) out.emplace(*base, fmt::format("{}, which is to be built, has it as base", id.str()));
-  }
-  return out;
 }
 
 std::shared_ptr<Workspace> Scheduler::workspace(const Id& id) const {

@@ -38,7 +38,6 @@ class Scheduler : public Builds {
   std::vector<BuildStatus> list() const override;
   BuildTotals totals() const override;
   bool underWay(const Id& id) const override;
-  KeptFor needed() const override;
   std::shared_ptr<Workspace> workspace(const Id& id) const override;
   bool mayBeRetried(const Id& id) const override;
   void stop() override;

@@ -30,7 +30,7 @@ void Scheduler::threadMain() {
 void Scheduler::runJob(const JobPtr& job) {
   const auto began = std::chrono::steady_clock::now();
   const auto makeRoom = [&] {
-    return store_.limits().any() ? store_.makeRoom(needed(), *job->stop) : Status();
+    return store_.limits().any() ? store_.makeRoom(*job->stop) : Status();
   };
   Attempt attempt(
       {store_, leases_, sources_, options_, supervisors_, makeRoom, job->asked.idIsHash}, job->id,
@@ -66,7 +66,7 @@ void Scheduler::watchSpace() {
     lock.unlock();
     // That there is no space left is said to the builds that begin, and to those that run by the
     // file system.
-    if (auto ok = store_.makeRoom(needed(), stopWatching_); !ok) {
+    if (auto ok = store_.makeRoom(stopWatching_); !ok) {
       spdlog::debug("{}", ok.error().message);
     }
     lock.lock();
@@ -133,13 +133,14 @@ Status Scheduler::importTree(const Id& id, const std::string& source, const Requ
       return fail(EEXIST, fmt::format("{} is stored already: delete it first", id.str()));
     }
     if (ended_.erase(id) != 0) std::erase(endedOrder_, id);
+    job->held.push_back(store_.hold(id, "it is being built"));
     active_.emplace(id, job);
     announce(*job, {{"import", true}, {"pid", who.pid}});
   }
   flushEvents();
   interrupt.onRaise([job] { job->stop->raise(); });
   Transfer transfer(store_, options_, supervisors_, who);
-  Status done = store_.makeRoom(needed(), *job->stop);
+  Status done = store_.makeRoom(*job->stop);
   if (done) {
     done = transfer.importTree(
         id, source, *account, *job->stop,

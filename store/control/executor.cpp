@@ -187,7 +187,7 @@ Outcome Executor::run(const PinCommand& command, const Call& /*call*/) {
 }
 
 Outcome Executor::run(const PruneCommand& command, const Call& call) {
-  auto pruned = store_.prune({command.limits, command.dryRun, builds_.needed()}, call.interrupt);
+  auto pruned = store_.prune({command.limits, command.dryRun}, call.interrupt);
   if (!pruned) return failed(pruned.error());
   json results = json::array();
   uint64_t bytes = 0;

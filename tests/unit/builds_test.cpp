@@ -7,6 +7,7 @@
 #include <future>
 
 #include "tests/support/builds_fixture.h"
+#include "tests/support/meanwhile.h"
 
 namespace kilnfs {
 namespace {
@@ -304,6 +305,29 @@ TEST_F(BuildsTest, EventsTellEachChangeInOrder) {
   EXPECT_LT(queued, running) << text;
   EXPECT_LT(running, saved) << text;
   EXPECT_NE(saved, std::string::npos);
+}
+
+TEST_F(BuildsTest, TheBaseOfAQueuedBuildIsNotPruned) {
+  run("base", "echo 1 > f");
+  run("other", "echo 1 > f");
+  submit(request("a", gate("a")));
+  submit(request("b", gate("b")));
+  awaitGate("a");
+  awaitGate("b");
+  PruneLimits none;
+  none.maxCount = 0;
+  {
+    const testing::Meanwhile queue("prune.chosen",
+                                   [&] { submit(request("x", "cat f > g", "base")); });
+    ASSERT_TRUE(store_->prune({none, false}, interrupt_));
+  }
+  EXPECT_TRUE(store_->hasResult(id("base")));
+  openGate("a");
+  openGate("b");
+  EXPECT_EQ(wait("x").state, BuildState::saved);
+  EXPECT_EQ(result("x/g"), "1\n");
+  ASSERT_TRUE(store_->prune({none, false}, interrupt_));
+  EXPECT_FALSE(store_->hasResult(id("base"))) << "nobody needs it any more";
 }
 
 }  // namespace

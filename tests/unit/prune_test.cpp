@@ -9,6 +9,7 @@
 
 #include "store/prune_plan.h"
 #include "store/tree/tree.h"
+#include "tests/support/meanwhile.h"
 #include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
 
@@ -181,10 +182,9 @@ class PruneTest : public ::testing::TestWithParam<Mode> {
     set.bind(2, name);
     ASSERT_EQ(set.exec(), 1);
   }
-  std::map<std::string, Pruned> prune(const PruneLimits& limits, bool dryRun = false,
-                                      const KeptFor& keep = {}) {
+  std::map<std::string, Pruned> prune(const PruneLimits& limits, bool dryRun = false) {
     Interrupt interrupt;
-    auto pruned = store_->prune({limits, dryRun, keep}, interrupt);
+    auto pruned = store_->prune({limits, dryRun}, interrupt);
     EXPECT_TRUE(pruned) << pruned.error().message;
     std::map<std::string, Pruned> out;
     for (const Pruned& each : *pruned) out.emplace(each.id, each);
@@ -314,17 +314,49 @@ TEST_P(PruneTest, TheBaseOfARunningBuildStays) {
   ASSERT_TRUE(done);
 }
 
-TEST_P(PruneTest, WhatTheCallerNeedsStays) {
+TEST_P(PruneTest, WhatIsHeldStays) {
   make("a");
-  const auto pruned = prune(maxCount(0), false, {{id("a"), "b is queued"}});
+  auto held = store_->hold(id("a"), "b is queued");
+  auto too = store_->hold(id("a"), "c is queued");
+  EXPECT_EQ(prune(maxCount(0)).at("a").why, "b is queued");
+  held.reset();
+  EXPECT_EQ(prune(maxCount(0)).at("a").why, "c is queued");
+  EXPECT_TRUE(has("a"));
+  too.reset();
+  EXPECT_EQ(prune(maxCount(0)).at("a").action, Action::deleted);
+}
+
+// Measuring and deleting others may take minutes, in which builds are queued.
+TEST_P(PruneTest, SoDoesWhatIsHeldOnlySinceItWasChosen) {
+  make("a");
+  Hold held;
+  const testing::Meanwhile queue("prune.chosen",
+                                 [&] { held = store_->hold(id("a"), "b is queued"); });
+  const auto pruned = prune(maxCount(0));
+  EXPECT_EQ(pruned.at("a").action, Action::kept);
   EXPECT_EQ(pruned.at("a").why, "b is queued");
   EXPECT_TRUE(has("a"));
+}
+
+TEST_P(PruneTest, WhatIsGoingCantBeHeld) {
+  make("a");
+  Hold held;
+  bool tried = false;
+  const int subscription = store_->events().subscribe([&](const auto&) {
+    tried = true;
+    held = store_->hold(id("a"), "b is queued");
+  });
+  EXPECT_EQ(prune(maxCount(0)).at("a").action, Action::deleted);
+  EXPECT_TRUE(tried);
+  EXPECT_EQ(held, nullptr);
+  store_->events().unsubscribe(subscription);
+  EXPECT_NE(store_->hold(id("a"), "it is being built"), nullptr);
 }
 
 TEST_P(PruneTest, WithoutLimitsThoseOfTheStore) {
   Interrupt interrupt;
   EXPECT_EQ(store_->prune({}, interrupt).error().code, EINVAL);
-  EXPECT_TRUE(store_->makeRoom({}, interrupt));
+  EXPECT_TRUE(store_->makeRoom(interrupt));
   open(maxUsed(300000));
   for (const char* name : {"a", "b", "c"}) make(name, {}, 140000);
   setUsed("b", 100);
@@ -336,21 +368,21 @@ TEST_P(PruneTest, MakingRoom) {
   open(maxUsed(300000));
   Interrupt interrupt;
   make("a", {}, 200000);
-  ASSERT_TRUE(store_->makeRoom({}, interrupt));
+  ASSERT_TRUE(store_->makeRoom(interrupt));
   EXPECT_TRUE(has("a"));
   make("b", {}, 200000);
   setUsed("a", 100);
-  ASSERT_TRUE(store_->makeRoom({}, interrupt));
+  ASSERT_TRUE(store_->makeRoom(interrupt));
   EXPECT_FALSE(has("a"));
   ASSERT_TRUE(store_->setPinned(id("b"), true));
   make("c", {}, 200000);
   ASSERT_TRUE(store_->setPinned(id("c"), true));
-  const auto none = store_->makeRoom({}, interrupt);
+  const auto none = store_->makeRoom(interrupt);
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().code, ENOSPC);
   EXPECT_THAT(none.error().message, HasSubstr("more than max_used=293.0 KiB"));
   open(minFree(100.0));
-  const auto never = store_->makeRoom({}, interrupt);
+  const auto never = store_->makeRoom(interrupt);
   EXPECT_EQ(never.error().code, ENOSPC);
   EXPECT_THAT(never.error().message, HasSubstr("less than min_free=100%"));
 }
