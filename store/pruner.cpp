@@ -93,6 +93,24 @@ Expected<std::vector<Pruned>> Pruner::prune(const PruneRequest& asked, Interrupt
   return plan->outcome();
 }
 
+/// At least what results use, and that exactly if it is more than may be.
+Expected<uint64_t> Pruner::used() const {
+  auto total = core_.database->totalUsage();
+  if (!total) return Failure(total.error());
+  if (total->bytes <= *own_.maxUsed) return total->bytes;
+  // As the plan counts: a row that could not be deleted with its result takes no space, and nothing
+  // that could be pruned.
+  results_.forgetDeleted();
+  auto rows = core_.database->builds();
+  if (!rows) return Failure(rows.error());
+  uint64_t bytes = 0;
+  for (const BuildRow& row : *rows) {
+    const auto id = Id::parse(row.id);
+    if (id && row.usage && results_.has(*id)) bytes += row.usage->bytes;
+  }
+  return bytes;
+}
+
 Expected<std::string> Pruner::exceeded() const {
   if (own_.minFree) {
     auto space = core_.df();
@@ -103,11 +121,11 @@ Expected<std::string> Pruner::exceeded() const {
     }
   }
   if (own_.maxUsed) {
-    auto total = core_.database->totalUsage();
-    if (!total) return Failure(total.error());
-    if (total->bytes > *own_.maxUsed) {
+    auto used = this->used();
+    if (!used) return Failure(used.error());
+    if (*used > *own_.maxUsed) {
       return fmt::format("results use {}, more than max_used={}",
-                         sizeText(static_cast<double>(total->bytes)),
+                         sizeText(static_cast<double>(*used)),
                          sizeText(static_cast<double>(*own_.maxUsed)));
     }
   }

@@ -31,6 +31,7 @@ class Pruner {
  private:
   Status measureAll(Interrupt& interrupt);
   Expected<Plan> plan(const PruneRequest& request) const;
+  Expected<uint64_t> used() const;
   /// What is wrong with the limits that hold always; empty: nothing.
   Expected<std::string> exceeded() const;
 

@@ -329,6 +329,7 @@ Status Results::removeAll(const std::vector<Id>& order) {
     touched_.erase(name);
     if (auto ok = core_.database->removeBuild(name); !ok) {
       spdlog::error("{} is deleted, but its row is not: {}", name, ok.error().message);
+      rowsLeft_.insert(*each);
     }
     ::unlinkat(core_.layout.log().fd.get(), name.c_str(), 0);
     core_.events.post({{"event", "result"}, {"id", name}, {"state", "deleted"}});

@@ -47,6 +47,8 @@ class Results {
   /// Who needs the result now; empty: nobody.
   std::string useOf(const Id& id) const;
   Holds& holds() { return holds_; }
+  /// Tries again to forget deleted results whose rows the database would not give up.
+  void forgetDeleted();
   /// Writes to the database when results were used.
   void flushTouched();
   Materializer& materializer() { return materializer_; }
@@ -102,6 +104,7 @@ class Results {
   mutable std::mutex mutex_;
   std::set<std::string> building_;    // guarded by mutex_, as what follows
   std::multiset<std::string> bases_;  // of builds in progress
+  std::set<Id> rowsLeft_;             // of what was deleted
   std::unordered_map<std::string, std::weak_ptr<Snapshot>> known_;
   /// Of those in known_ that somebody got to know while they were sealed, as they are now.
   std::unordered_map<std::string, std::weak_ptr<Snapshot>> plain_;

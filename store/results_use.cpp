@@ -80,6 +80,17 @@ Status Results::removeUnused(const Id& id) {
   return holds_.unlessHeld(id, [&] { return removeAll(*order); });
 }
 
+void Results::forgetDeleted() {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(rowsLeft_, [this](const Id& id) {
+    // What is built anew has taken the row over, or is about to.
+    if (building_.count(id.str()) != 0) return false;
+    const auto there = stores(id);
+    if (!there) return false;
+    return *there || core_.database->removeBuild(id.str()).has_value();
+  });
+}
+
 Expected<bool> Results::isMissing(const Id& id, bool forget) {
   const std::lock_guard lock(mutex_);
   const auto there = stores(id);
