@@ -80,8 +80,13 @@ class SqliteDatabase : public Database, private SqliteConnection {
     });
   }
 
-  Status removeSealed(const std::string& id) override {
-    return inTransaction("record " + id + " as plain", [&] { removeSealedRow(id); });
+  Status removeSealed(const std::string& id, const std::string& tmp) override {
+    return inTransaction("record " + id + " as plain", [&] {
+      run("DELETE FROM kilnfs_sealed WHERE id = ? AND tmp = ?", id, tmp);
+      run("DELETE FROM kilnfs_stubs WHERE id = ?1 AND NOT EXISTS (SELECT * FROM kilnfs_sealed "
+          "WHERE id = ?1)",
+          id);
+    });
   }
 
   Expected<std::vector<SealedRow>> sealed() override {

@@ -74,8 +74,8 @@ class Database {
   virtual Status addBuild(const std::string& id, const std::optional<std::string>& parent) = 0;
   /// The same for one that is sealed, with what is needed to make it plain: all or nothing.
   virtual Status addSealed(const SealedRow& row, const std::optional<std::string>& parent) = 0;
-  /// Forgets that it was not plain.
-  virtual Status removeSealed(const std::string& id) = 0;
+  /// Forgets that it was not plain, if it still is that tree: it may have been built anew.
+  virtual Status removeSealed(const std::string& id, const std::string& tmp) = 0;
   virtual Expected<std::vector<SealedRow>> sealed() = 0;
   /// Removes the row and what counts it. No row: no error.
   virtual Status removeBuild(const std::string& id) = 0;

@@ -188,9 +188,16 @@ Status Durability::sync() {
   return syncLocked(lock);
 }
 
-Status Durability::syncLocked(std::unique_lock<std::mutex>& lock) {
+Status Durability::flush() {
+  std::unique_lock lock(mutex_);
+  (void)syncLocked(lock, true);  // that somebody's mark could not be made is not the caller's
+  if (lost_) return fail(EIO, "a sync has failed");
+  return {};
+}
+
+Status Durability::syncLocked(std::unique_lock<std::mutex>& lock, bool evenIfNothing) {
   wake_.wait(lock, [this] { return !syncing_; });
-  if (pending_.empty()) return {};
+  if (pending_.empty() && !evenIfNothing) return {};
   syncing_ = true;
   inFlight_.swap(pending_);
   lock.unlock();

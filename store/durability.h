@@ -70,6 +70,9 @@ class Durability {
 
   /// Syncs all that is committed, now. Blocks.
   Status sync();
+  /// The same for all that was done so far, committed or not. EIO: it may not be on disk, nor may
+  /// what comes later.
+  Status flush();
 
  private:
   using Tree = std::pair<TreeKind, std::string>;
@@ -81,7 +84,7 @@ class Durability {
   Expected<std::vector<Tree>> unmarked(const std::set<std::string>& sealed) const;
   Status dropStaleMarks(const std::set<std::string>& sealed);
   Status mark(const Tree& tree) const;
-  Status syncLocked(std::unique_lock<std::mutex>& lock);
+  Status syncLocked(std::unique_lock<std::mutex>& lock, bool evenIfNothing = false);
   void threadMain();
 
   const Layout& layout_;

@@ -199,9 +199,15 @@ Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
   auto links = makePlain({*item->snapshot, area, name, core_.mode, item->shared}, item->interrupt);
   // Open until all is done: as long as it is, no other directory has its inode number.
   const UniqueFd root(::openat(area.fd.get(), name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  Status ok = links ? place(item, name) : Status(Failure(links.error()));
+  // One that is safe on disk must be so all the time: what takes its place is on disk before it
+  // does, and the mark stays. Where syncing fails nothing is safe any more.
+  const bool safe = links && core_.durability.marked(TreeKind::result, item->id.str()) &&
+                    core_.durability.flush();
+  Status ok = links ? place(item, name, safe) : Status(Failure(links.error()));
   if (ok) {
     placed_(item->id, *item->snapshot, root, std::move(*links));
+    // Not before it is certain where it will be found. The sealed tree stays for as long.
+    if (!safe || core_.durability.flush()) forget(item);
     return {};
   }
   Error error = ok.error();
@@ -213,23 +219,27 @@ Status Materializer::makeOne(const ItemPtr& item, const std::string& name) {
   return Failure(std::move(error));
 }
 
-Status Materializer::place(const ItemPtr& item, const std::string& name) {
+Status Materializer::place(const ItemPtr& item, const std::string& name, bool safe) {
   faultPoint("result.plain");
   // Under the lock: whoever asks finds it either here or in result/.
   const std::lock_guard lock(mutex_);
   if (!isHere(item)) return fail(EINTR);  // removed
-  auto ok = core_.durability.changing(TreeKind::result, item->id.str());
+  Status ok;
+  if (!safe) ok = core_.durability.changing(TreeKind::result, item->id.str());
   if (ok) ok = renameInStore(core_.layout.resultTmp(), name, core_.layout.result(), item->id.str());
   if (!ok) return ok;
   faultPoint("result.placed");
-  if (auto row = core_.database->removeSealed(item->id.str()); !row) {
-    spdlog::warn("{}", row.error().message);  // the next start sees that it is plain
-  }
-  core_.durability.committed(TreeKind::result, item->id.str());
+  if (!safe) core_.durability.committed(TreeKind::result, item->id.str());
   item->onDisk->superseded = true;
   item->snapshot->setLayer(nullptr);  // from now on builds lie over the plain one
   items_.erase(item->id);
   return {};
+}
+
+void Materializer::forget(const ItemPtr& item) {
+  if (auto row = core_.database->removeSealed(item->id.str(), item->onDisk->tmp); !row) {
+    spdlog::warn("{}", row.error().message);  // the next start sees that it is plain
+  }
 }
 
 }  // namespace kilnfs

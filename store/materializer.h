@@ -72,7 +72,10 @@ class Materializer {
   /// Called with mutex_ held.
   bool isHere(const ItemPtr& item) const;
   Status makeOne(const ItemPtr& item, const std::string& name);
-  Status place(const ItemPtr& item, const std::string& name);
+  /// `safe`: the result is marked as synced, and so is this tree (store/durability.h).
+  Status place(const ItemPtr& item, const std::string& name, bool safe);
+  /// That it is sealed.
+  void forget(const ItemPtr& item);
 
   Core& core_;
   const Placed placed_;

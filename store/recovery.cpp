@@ -35,7 +35,7 @@ Expected<std::map<std::string, std::string>> stillSealed(Core& core) {
     if (proper && !torn && !isDirectory(core.layout.result(), row.id) &&
         hasDirectory(core.layout.resultTmp(), row.tmp).value_or(true)) {
       found.emplace(row.id, row.tmp);
-    } else if (auto ok = core.database->removeSealed(row.id); !ok) {
+    } else if (auto ok = core.database->removeSealed(row.id, row.tmp); !ok) {
       return Failure(ok.error());
     }
   }

@@ -8,9 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/base/fault.h"
 #include "store/store.h"
 #include "tests/support/names.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tree_editor.h"
 
 namespace kilnfs {
 namespace {
@@ -176,6 +178,46 @@ TEST_F(DurabilityTest, ANewTreeOfAnOldNameIsNotVouchedForByTheOldOnesMark) {
   });
   crash();
   EXPECT_FALSE(openStore(path_)->hasResult(id("a")));
+}
+
+// It is on disk as it was sealed, and as what is to take its place: one of them is found.
+TEST_F(DurabilityTest, ASyncedResultIsNotLostWhileItIsPutInPlace) {
+  for (const char* point : {"result.plain", "result.placed"}) {
+    const std::string name = std::string("x.") + point;
+    const std::string above = name + ".above";
+    const pid_t child = ::fork();
+    if (child == 0) {
+      auto store = *Store::create(path_, {});
+      (void)make(*store, "base");
+      for (const auto& [what, base] : {std::pair(name, std::string("base")), {above, name}}) {
+        writeFile(file("result/" + what), "in the way");
+        Interrupt none;
+        const auto done = store->build(id(what), id(base), User{}, none, [&](const auto& tmp) {
+          testing::Editor(tmp).write("own", what);
+          return Status();
+        });
+        if (!done) ::_exit(1);
+      }
+      (void)store->completeDeletes();
+      for (const std::string& what : {std::string("base"), name, above}) mark("result." + what);
+      ::unlink(file("result/" + name).c_str());
+      armedFault = point;
+      (void)store->completeDeletes();
+      ::_exit(1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_EQ(WEXITSTATUS(status), 99) << point;
+    ::unlink(file("result/" + above).c_str());
+    crash();
+    auto store = *Store::create(path_, {});
+    EXPECT_TRUE(store->hasResult(id(name))) << point;
+    EXPECT_TRUE(store->hasResult(id(above))) << point << ": what lies over it";
+    ASSERT_TRUE(store->completeDeletes());
+    EXPECT_EQ(readFile(file("result/" + name + "/own")), name);
+    EXPECT_EQ(readFile(file("result/" + name + "/f")), "x");
+    EXPECT_EQ(readFile(file("result/" + above + "/own")), above);
+  }
 }
 
 TEST_F(DurabilityTest, ACommitIsSyncedInTheBackground) {
