@@ -36,7 +36,9 @@ class Overlay {
   /// nobody can change by what they hold of seen() or of the command's mounts. Call once. Blocks
   /// for O(what the command changed); for O(size of the tree) if a file of it is still written to,
   /// or was deleted and is open. After a failure the directory is only good for the trash.
-  virtual Expected<std::shared_ptr<Workspace>> finish(Interrupt& interrupt) = 0;
+  /// `trusted`: who built it needs no such ways to change it, and is spared what closing them
+  /// costs.
+  virtual Expected<std::shared_ptr<Workspace>> finish(bool trusted, Interrupt& interrupt) = 0;
 };
 
 /// Those of one store. Thread-safe. Must outlive the overlays and their workspaces.

@@ -1,10 +1,10 @@
 #include "store/overlay_mount.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 
+#include <chrono>
 #include <system_error>
 #include <thread>
 
@@ -105,11 +105,11 @@ Expected<Mounted> mountOverlay(const std::vector<UniqueFd>& lower, int upper, in
 
 Status makeReadOnly(int mount) {
   // What is closed when a process has gone, or by way of the mount, is so a moment later.
-  constexpr int kPauseMs = 5;
-  constexpr int kTries = 100;
+  constexpr std::chrono::milliseconds kLongest{250};
+  std::chrono::microseconds pause{50};
   bool done = reconfigureReadOnly(mount);
-  for (int i = 0; i < kTries && !done && errno == EBUSY; ++i) {
-    ::poll(nullptr, 0, kPauseMs);
+  for (; !done && errno == EBUSY && pause <= kLongest; pause *= 2) {
+    std::this_thread::sleep_for(pause);
     done = reconfigureReadOnly(mount);
   }
   if (done) return {};

@@ -33,6 +33,12 @@ Expected<bool> beginsEmpty(const Snapshot& base, const Area& area, const std::st
   return true;
 }
 
+/// Root needs no way into a build's directory to change what is saved; and it can make what
+/// overlayfs keeps for itself, and may.
+bool isTrusted(User owner) {
+  return owner.uid == 0;
+}
+
 }  // namespace
 
 /// Registers a build for as long as it lasts, so that its base stays and nobody builds it twice.
@@ -87,7 +93,7 @@ Status Results::build(const Id& id, const std::optional<Id>& base, User owner, I
   Status done = workspace ? fn(*workspace) : Status(Failure(workspace.error()));
   if (workspace) (*workspace)->freeze(true);
   if (done && overlay) {
-    workspace = overlay->finish(interrupt);
+    workspace = overlay->finish(isTrusted(owner), interrupt);
     if (!workspace) done = Failure(workspace.error());
   }
   if (done) done = save(id, base, **workspace, tmp, interrupt);
@@ -150,9 +156,8 @@ Expected<std::shared_ptr<Workspace>> Results::openPlain(const std::string& tmp,
                                                         const std::string& key, User owner,
                                                         std::unique_ptr<Overlay>& overlay) {
   const Area& area = core_.layout.resultTmp();
-  // Only an overlay can be closed to one who has kept a way into it (overlay_mount.h). Root, who
-  // needs none, can make what overlayfs keeps for itself, and may.
-  const bool trusted = owner.uid == 0;
+  // Only an overlay can be closed to one who has kept a way into it (overlay_mount.h).
+  const bool trusted = isTrusted(owner);
   if (core_.nativeBuilds && !trusted) {
     auto opened = core_.overlays.open(tmp, key, nullptr);
     if (!opened) return Failure(opened.error());
