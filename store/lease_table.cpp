@@ -244,8 +244,8 @@ void LeaseTable::settle(Lock& lock, const CacheName& name) {
       changed_.wait(lock);
     } else if (quiet(*waitFor)) {
       waitFor->closing = true;
-      if (auto done = close(lock, waitFor, waitFor->discards); !done)
-        return;  // busy again: it goes on
+      // Busy again: it goes on.
+      if (auto done = close(lock, waitFor, waitFor->discards); !done) return;
     } else if (Clock::now() < deadline) {
       changed_.wait_for(lock, std::chrono::milliseconds(1));
     } else {

@@ -18,8 +18,9 @@ Status takeOption(const CommandSpec& spec, const Words& words, size_t& at, Parse
   const std::string& word = words[at];
   const size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
   const OptionSpec* option = findOption(spec, std::string_view(word).substr(0, equals));
-  if (option == nullptr)
+  if (option == nullptr) {
     return usageError(spec, "unknown option " + inQuotes(word.substr(0, equals)));
+  }
   if (!option->repeats && out.has(option->name)) {
     return usageError(spec, fmt::format("{} is given twice", option->name));
   }

@@ -1,7 +1,6 @@
 // Files that are copied before they are changed: nothing is lost if that fails, and nobody waits.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <set>
 #include <string>
 
+#include "tests/support/few_descriptors.h"
 #include "tests/support/meanwhile.h"
 #include "tests/support/tree_cow_fixture.h"
 #include "tests/support/unprivileged.h"
@@ -24,6 +24,7 @@ namespace {
 using testing::Meanwhile;
 using testing::TreeCowTest;
 using testing::Unprivileged;
+using testing::withFewDescriptors;
 
 class TreeCopyUp : public TreeCowTest {
  protected:
@@ -43,23 +44,6 @@ class TreeCopyUp : public TreeCowTest {
     SetAttributes wanted;
     wanted.size = size;
     return code(tree_->setattr(*inode, wanted));
-  }
-  /// Does it with more and more descriptors, until it succeeds: `check` after each failure.
-  template <class Do, class Check>
-  void withFewDescriptors(Do what, Check check) {
-    struct rlimit most = {};
-    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &most), 0);
-    const UniqueFd next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    int failed = EMFILE;
-    for (int room = 0; room < 64 && failed != 0; ++room) {
-      struct rlimit few = most;
-      few.rlim_cur = static_cast<rlim_t>(next.get() + room);
-      ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
-      failed = what();
-      ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &most), 0);
-      if (failed != 0) check(room);
-    }
-    EXPECT_EQ(failed, 0);
   }
 
   bool kept_ = false;  // a copy stays beside the tree: that of a file with several names
@@ -95,10 +79,10 @@ TEST_F(TreeCopyUp, AFileThatCantBeOpenedIsNotCut) {
   const InodePtr linked = node("a/linked");
   kept_ = true;
   withFewDescriptors([&] { return cut(file, O_RDWR); },
-                     [&](int room) { EXPECT_EQ(read("a/file"), "one") << room; });
+                     [&](int room, int) { EXPECT_EQ(read("a/file"), "one") << room; });
   EXPECT_EQ(read("a/file"), "");
   withFewDescriptors([&] { return cutTo(linked, 2); },
-                     [&](int room) { EXPECT_EQ(read("a/linked"), "linked") << room; });
+                     [&](int room, int) { EXPECT_EQ(read("a/linked"), "linked") << room; });
   EXPECT_EQ(read("a/b/also"), "li");
 }
 

@@ -1,12 +1,12 @@
 // What is left of making something a workspace's own when it fails half-way: nothing.
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <filesystem>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "tests/support/few_descriptors.h"
 #include "tests/support/tree_cow_fixture.h"
 #include "tests/support/unprivileged.h"
 
@@ -16,6 +16,7 @@ namespace {
 using testing::entries;
 using testing::TreeCowTest;
 using testing::Unprivileged;
+using testing::withFewDescriptors;
 using testing::writeFile;
 
 // A directory that can't be made own: what is in the way of its last name is.
@@ -95,22 +96,10 @@ TEST_F(TreeCowTest, NothingIsLeftOfFilesThatCantAllBeCopied) {
   const InodePtr d = node("d");
   const auto reader = tree_->open(*node("d/empty"), O_RDONLY, true);
   ASSERT_TRUE(reader);
-  struct rlimit most = {};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &most), 0);
-  const UniqueFd next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  int failed = EMFILE;
-  // With one descriptor more each time, it comes one step further.
-  for (int room = 0; room < 64 && failed != 0; ++room) {
-    struct rlimit few = most;
-    few.rlim_cur = static_cast<rlim_t>(next.get() + room);
-    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
-    failed = code(tree_->mkdir(*d, "x", 0755, me_));
-    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &most), 0);
-    if (failed != 0) {
-      EXPECT_EQ(entries(dir_ / "w/d"), 0U) << room << ": " << failed;
-    }
-  }
-  EXPECT_EQ(failed, 0);
+  withFewDescriptors([&] { return code(tree_->mkdir(*d, "x", 0755, me_)); },
+                     [&](int room, int failed) {
+                       EXPECT_EQ(entries(dir_ / "w/d"), 0U) << room << ": " << failed;
+                     });
 }
 
 TEST_F(TreeCowTest, NothingIsRememberedOfACopyThatCantBePutInPlace) {
